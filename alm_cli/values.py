@@ -1,0 +1,84 @@
+"""The values that flow between the layers: frozen, numpy only, without batch axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audio:
+    """A recording: samples [C, T] float32, nominally within -1..1, at `rate` hertz."""
+
+    samples: NDArray[np.float32]
+    rate: int
+
+    @property
+    def channels(self) -> int:
+        return int(self.samples.shape[0])
+
+    @property
+    def length(self) -> int:
+        """Samples per channel."""
+        return int(self.samples.shape[1])
+
+    @property
+    def seconds(self) -> float:
+        return self.length / self.rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a stretch of tokens comes from, so that decoding restores it and can be verified."""
+
+    codec: str
+    weights_sha256: str
+    rate: int
+    hop: int
+    frame_rate: float
+    vocabularies: tuple[int, ...]
+    channels: int
+    source_rate: int
+    source_channels: int
+    source_length: int
+    source_sha256: str
+    segment: int = 0
+    final: bool = True
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return self.source_length / self.source_rate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """Codes [S, K, F] int32: S streams (1, or one per channel), K codebooks, F frames."""
+
+    codes: NDArray[np.int32]
+    origin: Origin
+    side: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def streams(self) -> int:
+        return int(self.codes.shape[0])
+
+    @property
+    def codebooks(self) -> int:
+        return int(self.codes.shape[1])
+
+    @property
+    def frames(self) -> int:
+        return int(self.codes.shape[2])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Latents:
+    """Continuous values [S, D, F] float32 for models without a quantiser."""
+
+    values: NDArray[np.float32]
+    origin: Origin
+    side: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
