@@ -1,0 +1,1 @@
+"""Reading and writing of files: recordings and tokens. No torch here."""
