@@ -1,0 +1,1 @@
+"""Published weights: found, fetched, read, renamed and put into our models."""

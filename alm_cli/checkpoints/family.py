@@ -1,0 +1,104 @@
+"""What a family of models declares about itself, and the strict reading of published settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from alm_cli.checkpoints.keymap import KeyMap
+from alm_cli.errors import ModelError
+
+# Settings of config.json files that say who wrote them or how to train or to sample, and cannot
+# change what a loaded model computes.
+_HARMLESS = frozenset({
+    "_name_or_path", "architectures", "dtype", "model_type", "return_dict", "torch_dtype",
+    "transformers_version",
+})  # fmt: skip
+_MOST = 1_000_000
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to read a configuration, build the model, and name its tensors."""
+
+    read_config: Callable[[Mapping[str, object]], Any]
+    model: Callable[[Any], nn.Module]
+    keys: KeyMap
+
+
+class Settings:
+    """A published config.json, read strictly: every key is used, or the model is refused.
+
+    Readers return the default for a key that is absent and for one whose value is unsuitable;
+    `finish` then reports everything that is wrong at once.
+    """
+
+    def __init__(self, raw: Mapping[str, object]) -> None:
+        self._raw = raw
+        self._used = set(_HARMLESS)
+        self._problems: list[str] = []
+
+    def number(self, key: str, default: int, most: int = _MOST) -> int:
+        """A whole number from 1 to `most`."""
+        value = self._get(key, default)
+        if _whole(value) and value <= most:
+            return int(value)
+        return self._refuse(key, f"a whole number from 1 to {most}", default)
+
+    def numbers(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """Up to 16 whole numbers from 1."""
+        value = self._get(key, default)
+        if isinstance(value, list | tuple) and 1 <= len(value) <= 16 and all(map(_whole, value)):
+            return tuple(value)
+        return self._refuse(key, "a list of whole numbers", default)
+
+    def amounts(self, key: str, default: tuple[float, ...]) -> tuple[float, ...]:
+        """Positive numbers."""
+        value = self._get(key, default)
+        if isinstance(value, list | tuple) and value and all(map(_amount, value)):
+            return tuple(value)
+        return self._refuse(key, "a list of positive numbers", default)
+
+    def truth(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self._get(key, default)
+        return value if isinstance(value, bool) else self._refuse(key, "true or false", default)
+
+    def within(self, key: str, value: int, most: int = 256) -> int:
+        """`value`, made of the setting `key`, if it is from 1 to `most`; else 1."""
+        return value if 1 <= value <= most else self._refuse(key, f"within 1 to {most} as used", 1)
+
+    def only(self, key: str, *supported: object) -> None:
+        """The values that can be built; the first is what an absent key means."""
+        if self._get(key, supported[0]) not in supported:
+            self._refuse(key, f"{' or '.join(map(repr, supported))} (others are not built)", None)
+
+    def finish(self) -> None:
+        """Refuse unsuitable values and keys that nobody asked for."""
+        unknown = sorted(set(self._raw) - self._used)
+        problems = [*self._problems, *(f"{key}: unknown setting" for key in unknown)]
+        if problems:
+            raise ModelError(
+                "config.json: " + "; ".join(problems[:20]),
+                hint="this version of alm cannot compute what these settings ask for",
+            )
+
+    def _get(self, key: str, default: object) -> Any:
+        self._used.add(key)
+        return self._raw.get(key, default)
+
+    def _refuse(self, key: str, wanted: str, default: Any) -> Any:
+        found = repr(self._raw.get(key))
+        self._problems.append(f"{key} is {found[:40]}, should be {wanted}")
+        return default
+
+
+def _whole(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _MOST
+
+
+def _amount(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value <= _MOST  # type: ignore[operator]

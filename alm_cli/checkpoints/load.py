@@ -1,0 +1,104 @@
+"""From a name or a folder to a model that is ready to use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alm_cli.catalog import ModelCard, family_of, find_card
+from alm_cli.checkpoints.family import Family
+from alm_cli.checkpoints.fetch import fetch
+from alm_cli.checkpoints.reader import Checkpoint, open_checkpoint, read_json
+from alm_cli.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model for inference, float32 on the CPU, and what it was made from."""
+
+    model: nn.Module
+    config: Any
+    weights_sha256: str
+    card: ModelCard | None
+    name: str
+
+
+def load(source: ModelCard | str | Path, *, offline: bool | None = None) -> Loaded:
+    """A catalogued model by card or name, or one in a local folder or file.
+
+    `config.json` lies in the folder or beside the file; its `model_type` names the family. The
+    network is used for catalogued models only, and never when `offline`.
+    """
+    card, path = _resolve(source, offline)
+    folder = path if path.is_dir() else path.parent
+    raw = read_json(folder / "config.json")
+    family = _family(card.family if card else _family_name(raw, folder))
+    config = family.read_config(raw)
+    checkpoint = open_checkpoint(path)
+    model = build(family, config, checkpoint)
+    return Loaded(model, config, checkpoint.sha256(), card, card.name if card else folder.name)
+
+
+def build(family: Family, config: Any, checkpoint: Checkpoint) -> nn.Module:
+    """The model with the weights of a checkpoint; at no time are there two copies of them."""
+    with torch.device("meta"):
+        model = family.model(config)
+    ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    weights = {
+        step.target: _float(step.combine(*map(checkpoint.read, step.sources)))
+        for step in family.keys.plan(checkpoint.shapes, ours)
+    }
+    model.load_state_dict(weights, assign=True)
+    _compute_constants(model, family, config)
+    return model.requires_grad_(False).eval()
+
+
+def _float(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _compute_constants(model: nn.Module, family: Family, config: Any) -> None:
+    """Put in what no checkpoint holds: windows and filters that the parts compute themselves."""
+    empty = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    if not empty:
+        return
+    computed = family.model(config)
+    for name in empty:
+        path, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(path), leaf, computed.get_buffer(name))
+
+
+def _resolve(source: ModelCard | str | Path, offline: bool | None) -> tuple[ModelCard | None, Path]:
+    """The card, if any, and the folder or file with the weights."""
+    if isinstance(source, ModelCard):
+        return source, fetch(source, offline=offline)
+    path = Path(source).expanduser()
+    if isinstance(source, str) and os.sep not in source and not path.exists():
+        card = find_card(source)
+        return card, fetch(card, offline=offline)
+    if not path.exists():
+        raise ModelError(f"{path}: no such file or folder", hint="`alm models` lists the names")
+    return None, path.absolute()
+
+
+def _family_name(raw: dict[str, object], folder: Path) -> str:
+    model_type = raw.get("model_type")
+    name = family_of(model_type) if isinstance(model_type, str) else None
+    if name is None:
+        raise ModelError(
+            f"{folder / 'config.json'}: model_type is {model_type!r}, which alm does not know",
+            hint="`alm models` lists what it can run",
+        )
+    return name
+
+
+def _family(name: str) -> Family:
+    family = import_module(name).FAMILY
+    assert isinstance(family, Family)
+    return family

@@ -1,0 +1,152 @@
+"""Reading weights where they lie: safetensors, one or many, and torch files without unpickling."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from alm_cli.checkpoints.keymap import Shape
+from alm_cli.errors import ModelError
+
+INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_TORCH = (".bin", ".pt", ".pth", ".th")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Names, shapes and files of weights; `read` takes one tensor from the disk."""
+
+    shapes: Mapping[str, Shape]
+    files: tuple[Path, ...]
+    read: Callable[[str], Tensor]
+
+    def sha256(self) -> str:
+        """The digest of the one file; of several, that of their digests.
+
+        Several are taken in the order of their names, one line each:
+        `sha256sum model-*.safetensors | cut -d' ' -f1 | sha256sum`.
+        """
+        digests = [_sha256(path) for path in sorted(self.files, key=lambda path: path.name)]
+        if len(digests) == 1:
+            return digests[0]
+        return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The weights in a folder or a file; a ModelError says what is wrong with them."""
+    files = weight_files(path)
+    if files[0].suffix in _TORCH:
+        return _torch_file(files[0])
+    shapes: dict[str, Shape] = {}
+    homes: dict[str, Path] = {}
+    for file in files:
+        for name, shape in _header(file).items():
+            if name in shapes:
+                raise ModelError(f"{file}: {name} is in {homes[name].name} as well")
+            shapes[name], homes[name] = shape, file
+    return Checkpoint(shapes, files, lambda name: _tensor(homes[name], name))
+
+
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """The files that hold the weights of a model folder, or the file itself."""
+    if path.is_file():
+        return _sharded(path) if path.name.endswith(".index.json") else (path,)
+    if (path / _SINGLE).is_file():
+        return (path / _SINGLE,)
+    if (path / INDEX).is_file():
+        return _sharded(path / INDEX)
+    candidates = sorted(path.glob("*.safetensors")) or [
+        file for file in sorted(path.glob("*")) if file.suffix in _TORCH
+    ]
+    if len(candidates) == 1:
+        return (candidates[0],)
+    found = f"which of {', '.join(file.name for file in candidates)}?" if candidates else "none"
+    raise ModelError(
+        f"{path}: no weights ({found})" if not candidates else f"{path}: {found}",
+        hint=f"expected {_SINGLE}, {INDEX} with its files, or one torch file",
+    )
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """The object in a JSON file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not JSON") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return value
+
+
+def _sharded(index: Path) -> tuple[Path, ...]:
+    """The files that an index names; they lie beside it."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError(f"{index}: no weight_map")
+    names = set(weight_map.values())
+    for name in names:
+        # A name with a path could make us read any file of the machine.
+        plain = isinstance(name, str) and Path(name).name == name and "\\" not in name
+        if not plain or not name.strip("."):
+            raise ModelError(f"{index}: {name!r} is not a file beside the index")
+        if not (index.parent / name).is_file():
+            raise ModelError(f"{index.parent / name}: missing", hint="fetch all files of the model")
+    return tuple(index.parent / name for name in sorted(names))
+
+
+def _header(file: Path) -> dict[str, Shape]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{file}: not a readable safetensors file ({error})",
+            hint="the file may be incomplete: fetch it again",
+        ) from error
+
+
+def _tensor(file: Path, name: str) -> Tensor:
+    # A clone: what safe_open returns is the mapped file, which may change under a running model.
+    with safe_open(file, framework="pt") as opened:
+        return cast(Tensor, opened.get_tensor(name)).clone()
+
+
+def _torch_file(file: Path) -> Checkpoint:
+    """A state dictionary as torch saves it, read by the loader that runs no code."""
+    try:
+        lazily = zipfile.is_zipfile(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # guesses about what is wrong with a file
+            value = torch.load(file, map_location="cpu", weights_only=True, mmap=lazily)
+    # Garbage fails in the unpickler in any way that its bytes suggest.
+    except Exception as error:
+        raise ModelError(
+            f"{file}: not a plain file of weights",
+            hint="alm runs no code from checkpoints; save the state dictionary as safetensors",
+        ) from error
+    if not isinstance(value, Mapping) or not all(isinstance(v, Tensor) for v in value.values()):
+        raise ModelError(f"{file}: not a dictionary of tensors")
+    tensors = {str(name): cast(Tensor, tensor) for name, tensor in value.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return Checkpoint(shapes, (file,), lambda name: tensors[name].clone())
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

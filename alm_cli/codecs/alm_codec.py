@@ -1,0 +1,149 @@
+"""alm-codec: the causal 24 kHz codec that ships in the package.
+
+Magnitude spectra in, magnitude spectra out, everything in between at the frame rate: ConvNeXt
+encoder, residual vector quantiser, ConvNeXt decoder (in the manner of Vocos, arXiv:2306.00814;
+residual quantisation after SoundStream, arXiv:2107.03312). Phases are continued, not coded (see
+`alm_cli.nn.spectral`).
+
+Decoded audio lags by `delay` samples, which lets the causal network look a little ahead: the
+driver trims them from the start and feeds as many zeros after the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from alm_cli.checkpoints.family import Family, Settings
+from alm_cli.checkpoints.keymap import KeyMap, rename
+from alm_cli.errors import ModelError
+from alm_cli.nn.convnext import ConvNeXt
+from alm_cli.nn.quantize import ResidualVQ
+from alm_cli.nn.spectral import Analysis, Synthesis
+from alm_cli.nn.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlmCodecConfig:
+    """The architecture: fine frames of `fine_hop` samples, `group` of them to one token frame."""
+
+    rate: int = 24_000
+    fine_hop: int = 480
+    group: int = 2
+    delay: int = 960
+    synthesis_hop: int = 240
+    window: int = 960
+    codebooks: int = 32
+    vocabulary: int = 1024
+    latent: int = 128
+    encoder_depth: int = 4
+    encoder_width: int = 224
+    context_depth: int = 1
+    context_width: int = 320
+    decoder_depth: int = 6
+    decoder_width: int = 288
+    expansion: int = 3
+
+    @classmethod
+    def from_hub(cls, raw: Mapping[str, object]) -> AlmCodecConfig:
+        """Read `config.json`; ModelError for anything that this version cannot compute."""
+        settings = Settings(raw)
+        values = {field.name: settings.number(field.name, field.default) for field in fields(cls)}
+        settings.finish()
+        hop = values["synthesis_hop"]
+        if values["window"] % hop or values["fine_hop"] % hop:
+            raise ModelError(f"config.json: window and fine_hop are not multiples of {hop}")
+        return cls(**values)
+
+
+class Renderer(nn.Module):
+    """Latents to waves: a network for the magnitudes, phases continued from frame to frame."""
+
+    def __init__(self, config: AlmCodecConfig) -> None:
+        super().__init__()
+        wide, broad, grow = config.decoder_width, config.context_width, config.expansion
+        self.group = config.group
+        self.widen = nn.Linear(config.latent, broad)
+        self.context = ConvNeXt(2 * config.context_depth, broad, grow * broad)
+        self.spread = nn.Linear(broad, wide * config.group)
+        self.stack = ConvNeXt(config.decoder_depth, wide, grow * wide)
+        self.norm = nn.LayerNorm(wide)
+        self.synthesis = Synthesis(config.window, config.synthesis_hop)
+        per_frame = config.fine_hop // config.synthesis_hop
+        self.leave = nn.Linear(wide, self.synthesis.features * per_frame)
+
+    def magnitudes(self, latents: Tensor, state: State | None = None) -> Tensor:
+        """latents [B, D, F] -> scaled log-energies [B, F * hop / synthesis hop, bins]."""
+        x = self.spread(self.context(self.widen(latents.mT), state))
+        x = self.stack(x.reshape(x.shape[0], -1, x.shape[2] // self.group), state)
+        x = self.leave(self.norm(x))
+        return x.reshape(x.shape[0], -1, self.synthesis.features)
+
+    def forward(self, latents: Tensor, state: State | None = None) -> Tensor:
+        """latents [B, D, F] -> wave [B, 1, F * hop]."""
+        wave: Tensor = self.synthesis(self.magnitudes(latents, state), state)[:, None]
+        return wave
+
+
+class AlmCodec(nn.Module):
+    """wave -> codes -> wave, causal, any chunking."""
+
+    channels = 1
+    first_frames = 1
+    block_frames = 100
+
+    def __init__(self, config: AlmCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.rate, self.delay = config.rate, config.delay
+        self.hop = config.fine_hop * config.group
+        self.vocabularies = (config.vocabulary,) * config.codebooks
+        narrow, broad, grow = config.encoder_width, config.context_width, config.expansion
+        self.analysis = Analysis(config.window, config.synthesis_hop)
+        per_frame = config.fine_hop // config.synthesis_hop
+        self.enter = nn.Linear(self.analysis.features * per_frame, narrow)
+        self.encoder = ConvNeXt(config.encoder_depth, narrow, grow * narrow)
+        self.gather = nn.Linear(narrow * config.group, broad)
+        self.context = ConvNeXt(config.context_depth, broad, grow * broad)
+        self.bottleneck = nn.Linear(broad, config.latent)
+        self.quantizer = ResidualVQ(config.codebooks, config.vocabulary, config.latent)
+        self.renderer = Renderer(config)
+
+    def latents(self, wave: Tensor, state: State | None = None) -> Tensor:
+        """wave [B, 1, T] -> latents before quantisation [B, D, ceil(T / hop)]."""
+        wave = F.pad(wave, (0, -wave.shape[2] % self.hop))
+        return self.latents_of(self.analysis(wave[:, 0], state), state)
+
+    def latents_of(self, spectra: Tensor, state: State | None = None) -> Tensor:
+        """Spectra of the analysis [B, F * hop / synthesis hop, bins] -> latents [B, D, F]."""
+        x = self.enter(spectra.reshape(spectra.shape[0], -1, self.enter.in_features))
+        x = self.encoder(x, state)
+        x = self.gather(x.reshape(x.shape[0], -1, self.gather.in_features))
+        x = self.bottleneck(self.context(x, state))
+        # Unit power in every frame: the codebooks need not follow a drifting scale.
+        return F.rms_norm(x, x.shape[2:], eps=1e-6).mT
+
+    def encode(
+        self, wave: Tensor, codebooks: int | None = None, state: State | None = None
+    ) -> Tensor:
+        """wave [B, 1, T] -> codes [B, K, ceil(T / hop)]."""
+        codes: Tensor = self.quantizer.encode(self.latents(wave, state), codebooks)
+        return codes
+
+    def decode(self, codes: Tensor, state: State | None = None) -> Tensor:
+        """codes [B, K, F] -> wave [B, 1, F * hop]."""
+        # In double precision, because the phases rest on decisions that rounding must not change.
+        doubles = {name: weight.double() for name, weight in self.renderer.state_dict().items()}
+        latents = self.quantizer.decode(codes).double()
+        wave: Tensor = functional_call(self.renderer, doubles, (latents, state))
+        return wave.float()
+
+
+# Our own files use our own names.
+KEYS = KeyMap(rename("{name:*}", "{name}"))
+
+FAMILY = Family(AlmCodecConfig.from_hub, AlmCodec, KEYS)
