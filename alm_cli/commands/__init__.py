@@ -1,0 +1,1 @@
+"""The commands, one screen each: parse, call a system, hand the work to a job."""

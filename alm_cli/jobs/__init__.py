@@ -1,0 +1,1 @@
+"""How many things are done to many files: sources, sinks, reports and the runner between them."""
