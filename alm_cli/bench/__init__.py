@@ -1,0 +1,1 @@
+"""Measuring: how good decoded audio is and how fast the work goes."""

@@ -1,0 +1,150 @@
+"""How close decoded audio is to the original, and how well a codec uses its codebooks.
+
+A measure compares two recordings of one rate, channel count and length, aligned by the caller.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchaudio.functional import melscale_fbanks
+
+from alm_cli.errors import InputError, ModelError
+from alm_cli.nn.resample import Resampler
+from alm_cli.values import Audio
+
+MEL_RATE, MEL_WINDOW, MEL_HOP, MEL_BANDS, MEL_FLOOR = 24_000, 1024, 256, 80, 1e-3
+SPEECH_RATE = 16_000  # wide-band PESQ is defined at this rate; STOI is published for it too
+STOI_SHORTEST_S = 0.4  # it correlates spectra over this long
+
+
+def log_mel_distance(reference: Audio, decoded: Audio) -> float:
+    """Mean over channels, bands and frames of |ln max(M, 1e-3) - ln max(M', 1e-3)|; 0 is best.
+
+    M are magnitudes of a Hann-windowed transform (24 kHz, window 1024, hop 256, zeros beyond the
+    ends) gathered into 80 mel bands, scale and area norm after Slaney's Auditory Toolbox (1998).
+    """
+    waves = (torch.from_numpy(wave) for wave in _pair(reference, decoded, MEL_RATE))
+    ours, theirs = (_log_mel(wave) for wave in waves)
+    return float((ours - theirs).abs().mean())
+
+
+def si_sdr(reference: Audio, decoded: Audio) -> float:
+    """Scale-invariant signal-to-distortion ratio in dB, mean over channels (arXiv:1811.02508)."""
+    wanted, made = (
+        wave.astype(np.float64) - wave.mean(axis=1, keepdims=True, dtype=np.float64)
+        for wave in _pair(reference, decoded, reference.rate)
+    )
+    energy = np.square(wanted).sum(axis=1)
+    if not energy.all():
+        raise InputError("SI-SDR has no meaning: the reference is silent")
+    target = (wanted * made).sum(axis=1, keepdims=True) / energy[:, None] * wanted
+    with np.errstate(divide="ignore"):
+        ratio = np.square(target).sum(axis=1) / np.square(made - target).sum(axis=1)
+        return float(np.mean(10 * np.log10(ratio)))
+
+
+def pesq_wb(reference: Audio, decoded: Audio) -> float:
+    """Wide-band PESQ of mono speech, 1.0 to 4.64 (ITU-T P.862.2; the package `pesq`)."""
+    pesq = _optional("pesq")
+    wanted, made = _mono(reference, decoded)
+    try:
+        return float(pesq.pesq(SPEECH_RATE, wanted, made, "wb"))
+    except pesq.PesqError as error:
+        reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
+        raise InputError(f"PESQ cannot rate this recording: {reason}") from error
+
+
+def stoi(reference: Audio, decoded: Audio) -> float:
+    """Short-time objective intelligibility of mono speech, 0 to 1 (Taal et al. 2011; `pystoi`)."""
+    pystoi = _optional("pystoi")
+    wanted, made = _mono(reference, decoded)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # its way to say that it gives up
+        try:
+            if wanted.size < STOI_SHORTEST_S * SPEECH_RATE:
+                raise RuntimeWarning
+            return float(pystoi.stoi(wanted, made, SPEECH_RATE))
+        except RuntimeWarning as error:
+            raise InputError("STOI cannot rate this recording: too little speech") from error
+
+
+def code_entropy(codes: NDArray[np.int32], vocabularies: tuple[int, ...]) -> tuple[float, ...]:
+    """Bits per code that each codebook really uses: codes [S, K, F] -> K entropies.
+
+    The plug-in estimate reads low by about vocabulary / (1.4 S F) bits: give it many frames.
+    """
+    if codes.shape[1] > len(vocabularies):
+        raise InputError(f"{codes.shape[1]} codebooks of codes, {len(vocabularies)} of them known")
+    bits = []
+    for book, size in zip(codes.transpose(1, 0, 2), vocabularies, strict=False):
+        shares = np.bincount(book.ravel(), minlength=size) / max(1, book.size)
+        used = shares[shares > 0]
+        bits.append(float(abs((used * np.log2(used)).sum())))
+    return tuple(bits)
+
+
+def _pair(
+    reference: Audio, decoded: Audio, rate: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Both recordings [C, T] at `rate`, after checking that they can be compared."""
+    if reference.rate != decoded.rate or reference.samples.shape != decoded.samples.shape:
+        first, second = (
+            f"{audio.channels} x {audio.length} samples at {audio.rate} Hz"
+            for audio in (reference, decoded)
+        )
+        raise InputError(f"cannot compare {first} with {second}")
+    if not reference.length:
+        raise InputError("cannot compare empty recordings")
+    return _resampled(reference, rate), _resampled(decoded, rate)
+
+
+def _mono(reference: Audio, decoded: Audio) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Both recordings [T] at 16 kHz."""
+    if reference.channels != 1:
+        raise InputError(f"PESQ and STOI rate mono speech, not {reference.channels} channels")
+    wanted, made = _pair(reference, decoded, SPEECH_RATE)
+    if not wanted.any():
+        raise InputError("PESQ and STOI cannot rate silence")
+    return wanted[0], made[0]
+
+
+def _resampled(audio: Audio, rate: int) -> NDArray[np.float32]:
+    if audio.rate == rate:
+        return audio.samples
+    resampler = Resampler(audio.rate, rate)
+    pieces = [resampler.push(torch.from_numpy(audio.samples)), resampler.finish()]
+    resampled: NDArray[np.float32] = torch.cat(pieces, dim=1).numpy()
+    return resampled
+
+
+def _log_mel(wave: Tensor) -> Tensor:
+    """wave [C, T] -> natural logarithms of mel magnitudes [C, M, F]."""
+    window = torch.hann_window(MEL_WINDOW)
+    spectra = torch.stft(
+        wave, MEL_WINDOW, MEL_HOP, window=window, pad_mode="constant", return_complex=True
+    )
+    return (_mel_filters().mT @ spectra.abs()).clamp(min=MEL_FLOOR).log()
+
+
+@lru_cache(maxsize=1)
+def _mel_filters() -> Tensor:
+    """Weights [MEL_WINDOW // 2 + 1, MEL_BANDS]."""
+    bins = MEL_WINDOW // 2 + 1
+    return melscale_fbanks(bins, 0.0, MEL_RATE / 2, MEL_BANDS, MEL_RATE, "slaney", "slaney")
+
+
+def _optional(package: str) -> ModuleType:
+    """A package that only the extra `quality` brings."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        hint = "pip install 'alm-cli[quality]'"
+        raise ModelError(f"this measure needs the package {package}", hint=hint) from error

@@ -1,0 +1,47 @@
+"""Help, lists and mistakes answer at once: nothing heavy is imported for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"av", "huggingface_hub", "safetensors", "soundfile", "tokenizers", "torch", "torchaudio"}
+
+
+def run(*arguments: str) -> tuple[int, str, set[str]]:
+    """Exit code, standard output and heavy imports of one command in a fresh interpreter."""
+    command = [sys.executable, "-X", "importtime", "-m", "alm_cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    traced = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "alm_cli.app" in traced, done.stderr
+    return done.returncode, done.stdout, HEAVY & traced
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--help", "--version", "encode --help", "decode --help", "info --help", "models --help"]
+    + ["models", "models show alm-codec", "info --frame-rate 50 --codebooks 4 --vocabulary 1024"],
+)
+def test_words_need_nothing_heavy(line: str) -> None:
+    code, output, heavy = run(*line.split())
+    assert (code, heavy) == (0, set())
+    assert output.strip()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["enocde", "encode", "encode --no-such-option a.wav", "decode --codebooks many a.alm"]
+    + ["encode a.wav --codebooks 2 --bitrate 3", "encode a.wav --skip-existing --overwrite"],
+)
+def test_mistakes_need_nothing_heavy(line: str) -> None:
+    code, output, heavy = run(*line.split())
+    assert (code, heavy) == (2, set())
+    assert not output
+
+
+def test_public_values_need_nothing_heavy() -> None:
+    line = "import sys, alm_cli; alm_cli.Audio, alm_cli.Tokens; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
