@@ -4,18 +4,18 @@ Data comes from `recipes/clips.py`. Every stage is seeded and resumable: the who
 the run folder every few minutes, and the same command continues.
 
     python recipes/codec.py RUN_DIR CLIPS_DIR                     train; again: continue
-    python recipes/codec.py RUN_DIR CLIPS_DIR --export FOLDER     write the checkpoint for the package
+    python recipes/codec.py RUN_DIR CLIPS_DIR --export FOLDER     write the checkpoint
 
-Three stages share one constant, then falling learning rate: the autoencoder through a Gaussian
-channel; from `--warm` on through residual codebooks, which follow the encoder as moving averages;
-for the last fifth the decoder alone, while encoder (averaged) and then codebooks stand still.
+It begins as a transform codec (principal components of log-spectra, k-means in their space) and
+learns to be a better one: networks on both sides add to the linear transform, while the codebooks
+follow as moving averages. For the last fifth the decoder learns alone: encoder (averaged) and then
+codebooks stand still.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from dataclasses import asdict, replace
@@ -158,30 +158,21 @@ class Trainer:
         self.average = AlmCodec(config).requires_grad_(False)
         self.average.load_state_dict(self.model.state_dict())
         self.quantizer = Quantizer(self.model)
-        self.quantized = False
         self.objective = SpectralLoss(config.window, config.rate)
         self.clips, self.valid = Clips(clips), Clips(clips, "_valid")
+        for layer in self.model.project, self.model.renderer.recall:
+            layer.requires_grad_(False)  # the transform stays what `start` found
         self.optimizer = torch.optim.Adam(self.model.parameters(), ask.lr, betas=(0.9, 0.99))
 
-    def forward(self, spectra: Tensor, learn: bool, depth: Tensor | None) -> tuple[Tensor, ...]:
-        """spectra [B, F, bins] -> rendered spectra, commitment loss, crowding loss."""
+    def forward(self, spectra: Tensor, learn: bool, depth: Tensor) -> tuple[Tensor, Tensor]:
+        """spectra [B, F, bins], books to keep [B] -> rendered spectra, commitment loss."""
         latents = self.model.latents_of(spectra)
-        commitment = latents.new_zeros(())
         rows = latents.mT.reshape(-1, latents.shape[1])
-        # Unit power spread evenly gives 1, all of it in one direction the number of dimensions.
-        crowding = (rows.mT @ rows / len(rows)).square().sum() / latents.shape[1]
-        if depth is None:
-            # Before the quantiser: a Gaussian channel whose capacity covers 1.6 to 8 kbps, so that
-            # information spreads over all dimensions. (Started at once, codebooks cover the two
-            # or three loudest dimensions, and the encoder never finds the others.)
-            noise = torch.exp(torch.empty(len(latents), 1, 1).uniform_(math.log(0.18), 0.0))
-            latents = latents + noise * torch.randn_like(latents)
-        else:
-            wanted = self.quantizer.quantize(rows, depth.repeat_interleave(latents.shape[2]), learn)
-            commitment = (rows - wanted).square().sum(1).mean() / latents.shape[1]
-            wanted = wanted.view(len(latents), -1, latents.shape[1]).mT
-            latents = latents + (wanted - latents).detach()
-        return self.model.renderer.magnitudes(latents), commitment, crowding
+        wanted = self.quantizer.quantize(rows, depth.repeat_interleave(latents.shape[2]), learn)
+        commitment = (rows - wanted).square().sum(1).mean() / latents.shape[1]
+        wanted = wanted.view(len(latents), -1, latents.shape[1]).mT
+        latents = latents + (wanted - latents).detach()
+        return self.model.renderer.magnitudes(latents), commitment
 
     def compare(self, made: Tensor, spectra: Tensor) -> dict[str, Tensor]:
         """Distances of the delayed output and the input, both [B, F, bins]."""
@@ -199,19 +190,17 @@ class Trainer:
         factor = learning_rate(self.step, ask.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = ask.lr * factor
-        if self.step == ask.warm and not self.quantized:
-            self.start_codebooks()
+        if self.step == 0:
+            self.start()
         done = self.step / ask.steps
         if done >= 0.8 and self.model.enter.weight.requires_grad:
             self.freeze_encoder()
         with torch.no_grad():
             spectra = self.model.analysis(self.batch(self.clips, self.rng))
-        depth = None
-        if self.quantized:
-            depth = depths(self.rng, ask.batch, len(self.quantizer.books), self.common())
-        made, commitment, crowding = self.forward(spectra, learn=done < 0.9, depth=depth)
+        depth = depths(self.rng, ask.batch, len(self.quantizer.books), self.common())
+        made, commitment = self.forward(spectra, learn=done < 0.9, depth=depth)
         found = self.compare(made, spectra)
-        loss = sum(found.values()) + ask.commit * commitment + ask.spread * crowding
+        loss = sum(found.values()) + ask.commit * commitment
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
@@ -223,7 +212,7 @@ class Trainer:
             for ours, theirs in zip(self.average.parameters(), live, strict=True):
                 ours.lerp_(theirs, 1 - decay)
         self.step += 1
-        found |= {"commit": commitment, "crowding": crowding, "norm": norm}
+        found |= {"commit": commitment, "norm": norm}
         return {name: float(value.detach()) for name, value in found.items()}
 
     def freeze_encoder(self) -> None:
@@ -240,13 +229,26 @@ class Trainer:
         return tuple(max(1, int(kbps * per_kbps)) for kbps in (1.5, 3, 3, 6, 8))
 
     @torch.no_grad()
-    def start_codebooks(self) -> None:
-        rows = []
-        for _ in range(40):
-            latents = self.model.latents(self.batch(self.clips, self.rng)[:, None]).float()
-            rows.append(latents.mT.reshape(-1, latents.shape[1]))
-        self.quantizer.start(torch.cat(rows))
-        self.quantized = True
+    def start(self) -> None:
+        """Begin as a transform codec: principal components, k-means, networks that add nothing."""
+        model = self.model
+        batches = [model.analysis(self.batch(self.clips, self.rng)) for _ in range(100)]
+        spectra = torch.cat(batches).flatten(0, 1)
+        scale = self.objective.weights.sqrt().repeat(model.project.in_features // len(spectra[0]))
+        rows = spectra.view(-1, len(scale)) * scale
+        mean = rows.mean(0)
+        energy, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
+        axes = axes[:, -model.config.latent :].flip(1)
+        unit = energy[-model.config.latent :].mean().sqrt()
+        model.project.weight.copy_(axes.T * scale / unit)
+        model.project.bias.copy_(-(axes.T @ mean) / unit)
+        model.renderer.recall.weight.copy_(axes * unit / scale[:, None])
+        model.renderer.recall.bias.copy_(mean / scale)
+        for layer in model.bottleneck, model.renderer.leave:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.quantizer.start((rows - mean) @ axes / unit)
+        self.average.load_state_dict(model.state_dict())
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -259,17 +261,13 @@ class Trainer:
         for _ in range(8):
             spectra = model.analysis(self.batch(self.valid, rng))
             latents = model.latents_of(spectra)
-            if self.quantized:
-                found_codes = model.quantizer.encode(latents)
-                codes.append(found_codes.transpose(0, 1).flatten(1))
-                latents = model.quantizer.decode(found_codes[:, :kept])
-            made = model.renderer.magnitudes(latents)
+            found_codes = model.quantizer.encode(latents)
+            codes.append(found_codes.transpose(0, 1).flatten(1))
+            made = model.renderer.magnitudes(model.quantizer.decode(found_codes[:, :kept]))
             found.append({k: float(v) for k, v in self.compare(made, spectra).items()})
-        bits = [0.0]
-        if codes:
-            used = [torch.bincount(book, minlength=1024).float() for book in torch.cat(codes, 1)]
-            shares = [count / count.sum() for count in used]
-            bits = [float(-(p[p > 0] * p[p > 0].log2()).sum()) for p in shares]
+        used = [torch.bincount(book, minlength=1024).float() for book in torch.cat(codes, 1)]
+        shares = [count / count.sum() for count in used]
+        bits = [float(-(p[p > 0] * p[p > 0].log2()).sum()) for p in shares]
         means = {f"valid_{k}": float(np.mean([row[k] for row in found])) for k in found[0]}
         return means | {"bits": min(bits)}
 
@@ -277,7 +275,7 @@ class Trainer:
         state = {
             "step": self.step, "model": self.model.state_dict(),
             "average": self.average.state_dict(), "quantizer": self.quantizer.state(),
-            "quantized": self.quantized, "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "rng": json.dumps(self.rng.bit_generator.state), "torch_rng": torch.get_rng_state(),
             "config": asdict(self.model.config),
         }  # fmt: skip
@@ -293,7 +291,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.quantizer.restore(state["quantizer"])
-        self.quantized, self.step = state["quantized"], state["step"]
+        self.step = state["step"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.bit_generator.state = json.loads(state["rng"])
         torch.set_rng_state(state["torch_rng"])
@@ -337,12 +335,10 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--steps", type=int, default=5300)
-    parser.add_argument("--warm", type=int, default=1600, help="steps before the quantiser starts")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=1.28)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--commit", type=float, default=0.5)
-    parser.add_argument("--spread", type=float, default=0.1)
     parser.add_argument("--log", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--frame-rate", type=int, choices=(25, 50), default=25)

@@ -1,8 +1,9 @@
 """alm-codec: the causal 24 kHz codec that ships in the package.
 
-Magnitude spectra in, magnitude spectra out, everything in between at the frame rate: ConvNeXt
-encoder, residual vector quantiser, ConvNeXt decoder (in the manner of Vocos, arXiv:2306.00814;
-residual quantisation after SoundStream, arXiv:2107.03312). Phases are continued, not coded (see
+Magnitude spectra in, magnitude spectra out, everything in between at the frame rate. A linear
+transform (the principal components of speech and music) does most of the work; ConvNeXt networks
+on both sides add what context tells (in the manner of Vocos, arXiv:2306.00814). Between them stands
+a residual vector quantiser (SoundStream, arXiv:2107.03312). Phases are continued, not coded (see
 `alm_cli.nn.spectral`).
 
 Decoded audio lags by `delay` samples, which lets the causal network look a little ahead: the
@@ -34,7 +35,7 @@ class AlmCodecConfig:
     rate: int = 24_000
     fine_hop: int = 480
     group: int = 2
-    delay: int = 960
+    delay: int = 720
     synthesis_hop: int = 240
     window: int = 960
     codebooks: int = 32
@@ -75,12 +76,14 @@ class Renderer(nn.Module):
         self.synthesis = Synthesis(config.window, config.synthesis_hop)
         per_frame = config.fine_hop // config.synthesis_hop
         self.leave = nn.Linear(wide, self.synthesis.features * per_frame)
+        self.recall = nn.Linear(config.latent, self.leave.out_features * config.group)
 
     def magnitudes(self, latents: Tensor, state: State | None = None) -> Tensor:
         """latents [B, D, F] -> scaled log-energies [B, F * hop / synthesis hop, bins]."""
+        plain = self.recall(latents.mT)
         x = self.spread(self.context(self.widen(latents.mT), state))
         x = self.stack(x.reshape(x.shape[0], -1, x.shape[2] // self.group), state)
-        x = self.leave(self.norm(x))
+        x = self.leave(self.norm(x)).reshape(plain.shape) + plain
         return x.reshape(x.shape[0], -1, self.synthesis.features)
 
     def forward(self, latents: Tensor, state: State | None = None) -> Tensor:
@@ -110,6 +113,7 @@ class AlmCodec(nn.Module):
         self.gather = nn.Linear(narrow * config.group, broad)
         self.context = ConvNeXt(config.context_depth, broad, grow * broad)
         self.bottleneck = nn.Linear(broad, config.latent)
+        self.project = nn.Linear(self.enter.in_features * config.group, config.latent)
         self.quantizer = ResidualVQ(config.codebooks, config.vocabulary, config.latent)
         self.renderer = Renderer(config)
 
@@ -120,12 +124,12 @@ class AlmCodec(nn.Module):
 
     def latents_of(self, spectra: Tensor, state: State | None = None) -> Tensor:
         """Spectra of the analysis [B, F * hop / synthesis hop, bins] -> latents [B, D, F]."""
+        plain = self.project(spectra.reshape(spectra.shape[0], -1, self.project.in_features))
         x = self.enter(spectra.reshape(spectra.shape[0], -1, self.enter.in_features))
         x = self.encoder(x, state)
         x = self.gather(x.reshape(x.shape[0], -1, self.gather.in_features))
-        x = self.bottleneck(self.context(x, state))
-        # Unit power in every frame: the codebooks need not follow a drifting scale.
-        return F.rms_norm(x, x.shape[2:], eps=1e-6).mT
+        latents: Tensor = (self.bottleneck(self.context(x, state)) + plain).mT
+        return latents
 
     def encode(
         self, wave: Tensor, codebooks: int | None = None, state: State | None = None

@@ -1,4 +1,4 @@
-"""ConvNeXt blocks over time (arXiv:2201.03545; for audio arXiv:2306.00814), causal and streaming."""
+"""ConvNeXt blocks over time (arXiv:2201.03545; audio: arXiv:2306.00814), causal, streaming."""
 
 from __future__ import annotations
 

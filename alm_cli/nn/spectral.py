@@ -123,7 +123,7 @@ class Phases(nn.Module):
 
 
 def _partials(logs: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-magnitudes [..., bins] -> for each bin its nearest peak and that one's frequency, in bins.
+    """Log-magnitudes [..., bins] -> for each bin its nearest peak and the frequency of that.
 
     The frequency is the vertex of the parabola through a peak and its two neighbours.
     """
