@@ -13,7 +13,7 @@ driver trims them from the start and feeds as many zeros after the end.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -53,7 +53,8 @@ class AlmCodecConfig:
     def from_hub(cls, raw: Mapping[str, object]) -> AlmCodecConfig:
         """Read `config.json`; ModelError for anything that this version cannot compute."""
         settings = Settings(raw)
-        values = {field.name: settings.number(field.name, field.default) for field in fields(cls)}
+        defaults = asdict(cls())
+        values = {name: settings.number(name, default) for name, default in defaults.items()}
         settings.finish()
         hop = values["synthesis_hop"]
         if values["window"] % hop or values["fine_hop"] % hop:

@@ -222,12 +222,12 @@ class Encoding:
     def _is_current(self, task: Task) -> bool:
         """Whether the output holds what would be written now, as far as can be told quickly."""
         from alm_cli.files.audio import probe_audio
-        from alm_cli.files.tokens import probe_tokens
+        from alm_cli.files.tokens import read_tokens
 
         if task.item.path is None or not is_newer(task.target, task.item.path):
             return False
         try:
-            made = probe_tokens(task.target).origin
+            made = read_tokens(task.target).origin  # which verifies the checksum
         except AlmError:
             return False
         if self.layout is not None:
