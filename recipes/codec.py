@@ -303,6 +303,7 @@ class Trainer:
             ours.copy_(theirs)
         weights = {k: v.half().contiguous() for k, v in self.average.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
+        (folder / "model.safetensors").chmod(0o644)  # it is written for its owner alone
         settings = {"model_type": "alm_codec", **asdict(self.model.config)}
         (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
 

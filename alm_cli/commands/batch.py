@@ -50,7 +50,7 @@ class Batch:
 
     def tasks(self, suffixes: Collection[str], suffix: str) -> list[Task]:
         """A task for each input; folders give the files with one of `suffixes`."""
-        listed = [] if self.from_list is None else read_list(self.from_list, sys.stdin)
+        listed = [] if self.from_list is None else read_list(self.from_list, sys.stdin.buffer)
         items = find_items(self.inputs, suffixes=suffixes, recursive=self.recursive, listed=listed)
         tasks = plan_tasks(items, self.output, suffix, self._existing)
         if any(task.target is None for task in tasks):

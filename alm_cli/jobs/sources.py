@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TextIO
+from typing import BinaryIO
 
 from alm_cli.errors import AlmError, InputError, UsageError
 
@@ -59,17 +59,14 @@ def find_items(
     return list(found.values())
 
 
-def read_list(source: str, stdin: TextIO) -> list[str]:
+def read_list(source: str, stdin: BinaryIO) -> list[str]:
     """The paths in a list file, one a line; `-` reads them from `stdin`."""
-    if source == STDIN:
-        lines = stdin.read().splitlines()
-    else:
-        try:
-            # surrogateescape: file names on Linux are bytes, not necessarily UTF-8.
-            text = Path(source).read_text(encoding="utf-8", errors="surrogateescape")
-        except OSError as error:
-            raise InputError(f"{source}: {error.strerror}", hint="check --from-list") from error
-        lines = text.split("\n")
+    try:
+        data = stdin.read() if source == STDIN else Path(source).read_bytes()
+    except OSError as error:
+        raise InputError(f"{source}: {error.strerror}", hint="check --from-list") from error
+    # File names are bytes on Linux, not necessarily UTF-8.
+    lines = os.fsdecode(data).split("\n")
     return [line.rstrip("\r") for line in lines if line.strip()]
 
 

@@ -139,7 +139,7 @@ def test_lists_mirror_paths_as_they_are_written(
 def test_lists_may_have_any_line_ends_and_odd_names(tmp_path: Path) -> None:
     path = tmp_path / "list"
     path.write_bytes(b"a b.wav\r\n\n  c.wav\n\xff.wav")
-    assert read_list(str(path), io.StringIO()) == ["a b.wav", "  c.wav", "\udcff.wav"]
-    assert read_list("-", io.StringIO("x.wav\ny.wav\n")) == ["x.wav", "y.wav"]
+    assert read_list(str(path), io.BytesIO()) == ["a b.wav", "  c.wav", "\udcff.wav"]
+    assert read_list("-", io.BytesIO(b"x.wav\ny.wav\n")) == ["x.wav", "y.wav"]
     with pytest.raises(InputError, match="--from-list"):
-        read_list(str(tmp_path / "none"), io.StringIO())
+        read_list(str(tmp_path / "none"), io.BytesIO())
