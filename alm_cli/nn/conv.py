@@ -60,13 +60,16 @@ class Conv(nn.Module):
         if not state.knows(self):
             assert state.last or self.padding != "reflect" or x.shape[-1] > self.context
             x = pad(x, self.context, completion, self.padding)
+            skipped = 0
         else:
             past = cast(Tensor, state.get(self, lambda: None))
-            x = torch.cat((past, x), -1) if self.context else x
-            x = pad(x, 0, completion, self.padding)
+            skipped = past.shape[-1] - self.context
+            x = pad(torch.cat((past, x), -1), 0, completion, self.padding)
+        # A mirrored end may need samples from before the last piece, more than the window does.
+        kept = max(self.context, self.stride if self.padding == "reflect" else 0)
         # A copy: a view would keep the whole block alive until the next call.
-        state.put(self, x[..., x.shape[-1] - self.context :].clone())
-        return x
+        state.put(self, x[..., x.shape[-1] - kept :].clone())
+        return x[..., skipped:]
 
 
 class ConvTranspose(nn.Module):
