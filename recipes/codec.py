@@ -67,13 +67,12 @@ class Quantizer:
         self.decay = decay
         self.counts = [torch.ones(len(book)) for book in self.books]
         self.sums = [book.clone() for book in self.books]
-        self.used = [torch.ones(len(book)) for book in self.books]
 
     def state(self) -> dict[str, list[Tensor]]:
-        return {"counts": self.counts, "sums": self.sums, "used": self.used}
+        return {"counts": self.counts, "sums": self.sums}
 
     def restore(self, state: dict[str, list[Tensor]]) -> None:
-        self.counts, self.sums, self.used = state["counts"], state["sums"], state["used"]
+        self.counts, self.sums = state["counts"], state["sums"]
 
     @torch.no_grad()
     def start(self, vectors: Tensor, rounds: int = 8) -> None:
@@ -335,7 +334,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("clips", type=Path)
-    parser.add_argument("--steps", type=int, default=5300)
+    parser.add_argument("--steps", type=int, default=2800)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=1.28)
     parser.add_argument("--lr", type=float, default=5e-4)

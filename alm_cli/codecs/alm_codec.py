@@ -142,10 +142,15 @@ class AlmCodec(nn.Module):
     def decode(self, codes: Tensor, state: State | None = None) -> Tensor:
         """codes [B, K, F] -> wave [B, 1, F * hop]."""
         # In double precision, because the phases rest on decisions that rounding must not change.
-        doubles = {name: weight.double() for name, weight in self.renderer.state_dict().items()}
+        doubles = self._doubles() if state is None else state.get(self, self._doubles)
+        if state is not None:
+            state.put(self, doubles)  # made once a stream, not once a block
         latents = self.quantizer.decode(codes).double()
         wave: Tensor = functional_call(self.renderer, doubles, (latents, state))
         return wave.float()
+
+    def _doubles(self) -> dict[str, Tensor]:
+        return {name: weight.double() for name, weight in self.renderer.state_dict().items()}
 
 
 # Our own files use our own names.

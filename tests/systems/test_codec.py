@@ -52,7 +52,7 @@ def joined(blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def test_every_length_is_restored(codec: Codec) -> None:
-    for length in [*range(0, 400, 19), 95, 96, 97, 5000]:
+    for length in [*range(0, 600, 7), 95, 96, 97, 4999, 5000]:
         audio = noise(1, length)
         tokens = codec.encode(audio)
         assert tokens.frames == (-(-(length + SMALL.delay) // 96) if length else 0)
@@ -61,7 +61,7 @@ def test_every_length_is_restored(codec: Codec) -> None:
 
 @pytest.mark.parametrize("rate", [4000, 11_025, 44_100, 48_000, 384_000])
 def test_every_rate_is_restored(codec: Codec, rate: int) -> None:
-    for length in (1, 1001):
+    for length in (1, 100, 3001):
         decoded = codec.decode(codec.encode(noise(2, length, rate), channels="dual"))
         assert (decoded.samples.shape, decoded.rate) == ((2, length), rate)
 
@@ -83,7 +83,7 @@ def test_pieces_of_any_size_give_the_codes_of_the_whole(codec: Codec) -> None:
 def test_segments_join_to_the_whole(codec: Codec) -> None:
     audio = noise(1, 9000)
     whole = codec.encode(audio)
-    for frames in (3, 25, 1000):
+    for frames in (1, 3, 25, 1000):
         found = segments(codec, audio, [777] * 12, frames)
         assert [tokens.origin.segment for tokens in found] == list(range(len(found)))
         assert [tokens.origin.final for tokens in found] == [False] * (len(found) - 1) + [True]
@@ -112,7 +112,7 @@ def test_each_segment_names_the_samples_it_stands_for(codec: Codec) -> None:
 def test_decoding_segments_equals_decoding_the_whole(codec: Codec) -> None:
     audio = noise(1, 9000, 44_100)
     whole = codec.decode(codec.encode(audio)).samples
-    for frames in (4, 30):
+    for frames in (1, 4, 30):
         decoder = codec.decoder()
         found = segments(codec, audio, [9000], frames)
         blocks = [block for tokens in found for block in decoder.push(tokens)]
