@@ -19,7 +19,9 @@ class ModelCard:
     """What is known of a model before it is loaded.
 
     `source` is `asset:<folder>` for weights in the package, else `<repository>@<revision>`, of
-    which `files` are fetched. Rates are in hertz, `parameters` counts the weights in use.
+    which `files` are fetched. Rates are in hertz, `parameters` counts the weights in use;
+    `vocabularies` is empty for features, of which there are `dimension` a frame. `model_types` are
+    those of config.json files that the family reads, by default its own name.
     """
 
     name: str
@@ -33,6 +35,8 @@ class ModelCard:
     frame_rate: float
     vocabularies: tuple[int, ...]
     files: tuple[str, ...] = _SAFETENSORS
+    dimension: int = 0
+    model_types: tuple[str, ...] = ()
 
     @property
     def asset(self) -> str | None:
@@ -89,5 +93,7 @@ def find_card(name: str) -> ModelCard:
 
 def family_of(model_type: str) -> str | None:
     """The module that builds the models whose config.json has this `model_type`."""
-    families = {card.family.rpartition(".")[2]: card.family for card in CATALOG}
-    return families.get(model_type.replace("-", "_"))
+    for card in CATALOG:
+        if model_type in (card.model_types or (card.family.rpartition(".")[2],)):
+            return card.family
+    return None

@@ -32,7 +32,10 @@ class Audio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a stretch of tokens comes from, so that decoding restores it and can be verified."""
+    """Where a stretch of tokens comes from, so that decoding restores it and can be verified.
+
+    `strides` says of each codebook how many frames share a code; empty where each has its own.
+    """
 
     codec: str
     weights_sha256: str
@@ -48,6 +51,7 @@ class Origin:
     segment: int = 0
     final: bool = True
     notes: Mapping[str, str] = field(default_factory=dict)
+    strides: tuple[int, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -82,3 +86,16 @@ class Latents:
     values: NDArray[np.float32]
     origin: Origin
     side: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def streams(self) -> int:
+        return int(self.values.shape[0])
+
+    @property
+    def codebooks(self) -> int:
+        """None: there are dimensions instead."""
+        return 0
+
+    @property
+    def frames(self) -> int:
+        return int(self.values.shape[2])

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from alm_cli.checkpoints.keymap import KeyMap
+from alm_cli.checkpoints.keymap import KeyMap, Shape
 from alm_cli.errors import ModelError
 
 # Settings of config.json files that say who wrote them or how to train or to sample, and cannot
@@ -20,13 +20,22 @@ _HARMLESS = frozenset({
 _MOST = 1_000_000
 
 
+Sniff = Callable[[Mapping[str, Shape], Mapping[str, object]], Mapping[str, object] | None]
+
+
 @dataclass(frozen=True)
 class Family:
-    """How to read a configuration, build the model, and name its tensors."""
+    """How to read a configuration, build the model, and name its tensors.
+
+    `sniff` is for checkpoints without a config.json that names their family: from the shapes of
+    the tensors and what the checkpoint says of itself it makes the settings that `read_config`
+    takes, or returns None where the tensors are of another family.
+    """
 
     read_config: Callable[[Mapping[str, object]], Any]
     model: Callable[[Any], nn.Module]
     keys: KeyMap
+    sniff: Sniff | None = None
 
 
 class Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alm_cli.catalog import ModelCard, family_of, find_card
+from alm_cli.catalog import CATALOG, ModelCard, family_of, find_card
 from alm_cli.checkpoints.family import Family
 from alm_cli.checkpoints.fetch import fetch
 from alm_cli.checkpoints.reader import Checkpoint, open_checkpoint, read_json
@@ -32,15 +33,15 @@ class Loaded:
 def load(source: ModelCard | str | Path, *, offline: bool | None = None) -> Loaded:
     """A catalogued model by card or name, or one in a local folder or file.
 
-    `config.json` lies in the folder or beside the file; its `model_type` names the family. The
-    network is used for catalogued models only, and never when `offline`.
+    `config.json` lies in the folder or beside the file; its `model_type` names the family. Where
+    it does not, or is missing, the names and shapes of the tensors tell. The network is used for
+    catalogued models only, and never when `offline`.
     """
     card, path = _resolve(source, offline)
     folder = path if path.is_dir() else path.parent
-    raw = read_json(folder / "config.json")
-    family = _family(card.family if card else _family_name(raw, folder))
-    config = family.read_config(raw)
     checkpoint = open_checkpoint(path)
+    family, raw = _described(card, folder, checkpoint)
+    config = family.read_config(raw)
     model = build(family, config, checkpoint)
     return Loaded(model, config, checkpoint.sha256(), card, card.name if card else folder.name)
 
@@ -87,15 +88,32 @@ def _resolve(source: ModelCard | str | Path, offline: bool | None) -> tuple[Mode
     return None, path.absolute()
 
 
-def _family_name(raw: dict[str, object], folder: Path) -> str:
+def _described(
+    card: ModelCard | None, folder: Path, checkpoint: Checkpoint
+) -> tuple[Family, Mapping[str, object]]:
+    """The family of a checkpoint and its settings, from config.json or from the tensors."""
+    file = folder / "config.json"
+    raw = read_json(file) if file.exists() else {}
     model_type = raw.get("model_type")
-    name = family_of(model_type) if isinstance(model_type, str) else None
-    if name is None:
-        raise ModelError(
-            f"{folder / 'config.json'}: model_type is {model_type!r}, which alm does not know",
-            hint="`alm models` lists what it can run",
-        )
-    return name
+    if isinstance(model_type, str):
+        name = family_of(model_type)
+        if name is None:
+            raise ModelError(
+                f"{file}: model_type is {model_type!r}, which alm does not know",
+                hint="`alm models` lists what it can run",
+            )
+        return _family(name), raw
+    said = raw or checkpoint.said
+    for name in [card.family] if card else dict.fromkeys(card.family for card in CATALOG):
+        family = _family(name)
+        settings = family.sniff(checkpoint.shapes, said) if family.sniff else None
+        if settings is not None:
+            return family, settings
+    lack = "names no model_type" if raw else "missing"
+    raise ModelError(
+        f"{file}: {lack}, and the weights are of no known kind",
+        hint="`alm models` lists what it can run",
+    )
 
 
 def _family(name: str) -> Family:

@@ -7,7 +7,7 @@ import json
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -20,16 +20,22 @@ from alm_cli.errors import ModelError
 
 INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-_TORCH = (".bin", ".pt", ".pth", ".th")
+_TORCH = (".bin", ".pt", ".pth", ".th", ".ckpt")
+# Where training programs put the state dictionary.
+_WRAPPERS = ("state_dict", "model", "best_state", "generator")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Names, shapes and files of weights; `read` takes one tensor from the disk."""
+    """Names, shapes and files of weights; `read` takes one tensor from the disk.
+
+    `said` is what else a torch file holds: settings beside the state dictionary.
+    """
 
     shapes: Mapping[str, Shape]
     files: tuple[Path, ...]
     read: Callable[[str], Tensor]
+    said: Mapping[str, object] = field(default_factory=dict)
 
     def sha256(self) -> str:
         """The digest of the one file; of several, that of their digests.
@@ -137,11 +143,25 @@ def _torch_file(file: Path) -> Checkpoint:
             f"{file}: not a plain file of weights",
             hint="alm runs no code from checkpoints; save the state dictionary as safetensors",
         ) from error
+    tensors, said = _state_dictionary(file, value)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return Checkpoint(shapes, (file,), lambda name: tensors[name].clone(), said)
+
+
+def _state_dictionary(file: Path, value: object) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """The tensors of a state dictionary, be it wrapped, and what stands beside it."""
+    said: dict[str, object] = {}
+    for _ in range(3):
+        if not isinstance(value, Mapping):
+            break
+        inner = next((value[key] for key in _WRAPPERS if isinstance(value.get(key), Mapping)), None)
+        if inner is None:
+            break
+        said |= {str(key): entry for key, entry in value.items() if entry is not inner}
+        value = inner
     if not isinstance(value, Mapping) or not all(isinstance(v, Tensor) for v in value.values()):
         raise ModelError(f"{file}: not a dictionary of tensors")
-    tensors = {str(name): cast(Tensor, tensor) for name, tensor in value.items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    return Checkpoint(shapes, (file,), lambda name: tensors[name].clone())
+    return {str(name): cast(Tensor, tensor) for name, tensor in value.items()}, said
 
 
 def _sha256(file: Path) -> str:

@@ -97,7 +97,6 @@ class AlmCodec(nn.Module):
     """wave -> codes -> wave, causal, any chunking."""
 
     channels = 1
-    first_frames = 1
     block_frames = 100
 
     def __init__(self, config: AlmCodecConfig) -> None:

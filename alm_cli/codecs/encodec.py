@@ -81,8 +81,8 @@ def _codebooks(settings: Settings, hop: int) -> int:
 class Encodec(nn.Module):
     """wave [B, C, T] <-> codes [B, K, ceil(T / hop)].
 
-    The convolutions mirror the signal at its start, so the first call of a stream brings at least
-    `first_frames` frames (or is the last as well); after that the model is strictly causal.
+    The convolutions mirror the signal at its start, so a stream begins with its seventh frame;
+    after that the model is strictly causal.
     """
 
     delay = 0
@@ -93,7 +93,6 @@ class Encodec(nn.Module):
         super().__init__()
         stack = config.stack
         self.rate, self.channels, self.hop = config.rate, stack.channels, prod(stack.ratios)
-        self.first_frames = max(stack.kernel, stack.last_kernel)
         self.vocabularies = (config.vocabulary,) * config.codebooks
         parts = _parts(config)
         self.encoder = ConvEncoder(stack, parts)

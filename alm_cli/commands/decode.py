@@ -23,7 +23,8 @@ from alm_cli.jobs.sinks import fresh_file, is_newer
 from alm_cli.jobs.task import Skip, Task
 
 if TYPE_CHECKING:
-    from alm_cli.systems.codec import Codec, DecodeStream
+    from alm_cli.systems.codec import Codec
+    from alm_cli.systems.decode_stream import DecodeStream
     from alm_cli.values import Audio, Latents, Tokens
 
 # By how much the length of audio that was written may differ from that of its tokens.
@@ -173,7 +174,7 @@ class Decoding:
         stream: DecodeStream | None = None
         for tokens in segments:
             if not isinstance(tokens, Tokens):
-                raise InputError("holds latents, not tokens", hint="no codec here decodes them")
+                raise InputError("holds features, not tokens", hint="no codec here decodes them")
             if stream is None:
                 stream = self._decoder(tokens)
                 task.length_s = tokens.origin.seconds if tokens.origin.final else None

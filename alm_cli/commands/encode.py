@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from alm_cli.files.audio import AudioReader, RawFormat
     from alm_cli.systems.codec import Codec
-    from alm_cli.values import Tokens
+    from alm_cli.values import Latents, Tokens
 
 ChannelMode = Literal["mono", "dual", "native"]
 _MODES = ("mono", "dual", "native")
@@ -111,7 +111,7 @@ def encode(
     layout = None if raw is None or rate is None else RawFormat(raw, rate, raw_channels)
     suffixes = AUDIO_SUFFIXES if raw is None else {".raw", ".pcm", f".{raw}"}
 
-    def steps() -> Steps[Chunk, Tokens]:
+    def steps() -> Steps[Chunk, Tokens | Latents]:
         from alm_cli.systems.codec import load_codec
 
         codec = load_codec(model, device=device, dtype=dtype, threads=threads)
@@ -158,7 +158,7 @@ class Encoding:
             for samples in reader.blocks(max(1, round(block_s * reader.rate))):
                 yield Chunk(reader, samples)
 
-    def work(self, task: Task, chunks: Iterator[Chunk]) -> Iterator[Tokens]:
+    def work(self, task: Task, chunks: Iterator[Chunk]) -> Iterator[Tokens | Latents]:
         """The tokens: one value, or one for every segment."""
         reader = next(chunks).reader
         task.length_s = reader.seconds
@@ -179,7 +179,7 @@ class Encoding:
         yield from stream.finish()
         self._note_input(task, reader)
 
-    def write(self, task: Task, pieces: Iterator[Tokens]) -> None:
+    def write(self, task: Task, pieces: Iterator[Tokens | Latents]) -> None:
         """Write the segments one after the other, each at once."""
         from alm_cli.files.tokens import to_bytes
 

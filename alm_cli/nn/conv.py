@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,8 @@ class Conv(nn.Module):
     """x [B, C, T] -> [B, D, ceil(T / stride)].
 
     A causal convolution pads on the left, and on the right only what completes the last window; a
-    centred one shares the padding between both sides, and cannot continue a stream. Within a
-    stream every call but the last brings a multiple of `stride` samples, and with "reflect" the
-    first call brings more samples than are padded, because they are mirrored.
+    centred one shares the padding between both sides, so in a stream it owes the frames whose
+    windows are not complete until the last call.
     """
 
     def __init__(
@@ -37,46 +37,67 @@ class Conv(nn.Module):
     ) -> None:
         super().__init__()
         self.stride, self.dilation, self.groups = stride, dilation, groups
-        self.causal, self.padding = causal, padding
+        self.padding = padding
         self.context = (kernel - 1) * dilation + 1 - stride
+        # The odd sample of a centred padding stands on the left (EnCodec).
+        self.right = 0 if causal else self.context // 2
         shape = (outputs, inputs // groups, kernel)
         self.weight, self.bias = _initial(shape, outputs, inputs // groups * kernel, bias)
 
     def forward(self, x: Tensor, state: State | None = None) -> Tensor:
         """x [B, C, T] -> [B, D, ceil(T / stride)]; with `state`, the next T samples of a stream."""
-        x = self._whole(x) if state is None else self._continued(x, state)
+        if state is None:
+            x = pad(x, *self._ends(x.shape[-1]), self.padding)
+        else:
+            x = self._continued(x, state)
+            if x.shape[-1] < self.context + self.stride:
+                return x.new_zeros(x.shape[0], self.weight.shape[0], 0)
         return F.conv1d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
-    def _whole(self, x: Tensor) -> Tensor:
-        completion = -x.shape[-1] % self.stride
-        # The odd sample of a centred padding stands on the left (EnCodec).
-        right = 0 if self.causal else self.context // 2
-        return pad(x, self.context - right, right + completion, self.padding)
+    def _ends(self, length: int) -> tuple[int, int]:
+        """What is padded on the left and on the right of a signal."""
+        return self.context - self.right, self.right + -length % self.stride
 
     def _continued(self, x: Tensor, state: State) -> Tensor:
-        assert self.causal, "a centred convolution needs the whole signal"
-        completion = -x.shape[-1] % self.stride
-        assert state.last or not completion, f"{x.shape[-1]} samples at stride {self.stride}"
-        if not state.knows(self):
-            assert state.last or self.padding != "reflect" or x.shape[-1] > self.context
-            x = pad(x, self.context, completion, self.padding)
-            skipped = 0
-        else:
-            past = cast(Tensor, state.get(self, lambda: None))
-            skipped = past.shape[-1] - self.context
-            x = pad(torch.cat((past, x), -1), 0, completion, self.padding)
-        # A mirrored end may need samples from before the last piece, more than the window does.
-        kept = max(self.context, self.stride if self.padding == "reflect" else 0)
+        """x [B, C, T], the next of a stream -> complete windows, as samples."""
+        past = state.get(self, lambda: _Past(x[..., :0]))
+        length = past.length + x.shape[-1]
+        x = torch.cat((past.samples, x), -1)
+        left, right = self._ends(length)
+        begun = past.begun
+        # Mirrored ends need the samples that they mirror.
+        mirrored = max(left, self.right + self.stride - 1) if self.padding == "reflect" else 0
+        begins = not begun and (length > mirrored or state.last)
+        x = pad(x, left if begins else 0, right if state.last else 0, self.padding)
+        if not (begun or begins):
+            state.put(self, _Past(x, 0, length))
+            return x[..., :0]
+        used = max(0, (x.shape[-1] - past.spare - self.context) // self.stride) * self.stride
+        # A mirrored end may need samples that no window needs any more.
+        kept = self.right + self.stride if self.padding == "reflect" else 0
+        spare = min(past.spare + used, kept)
         # A copy: a view would keep the whole block alive until the next call.
-        state.put(self, x[..., x.shape[-1] - kept :].clone())
-        return x[..., skipped:]
+        rest = x[..., past.spare + used - spare :].clone()
+        state.put(self, _Past(rest, spare, length, begun=True))
+        return x[..., past.spare :]
+
+
+@dataclass(frozen=True)
+class _Past:
+    """Samples a convolution still needs; the first `spare` of them for mirroring only."""
+
+    samples: Tensor
+    spare: int = 0
+    length: int = 0
+    begun: bool = False
 
 
 class ConvTranspose(nn.Module):
     """x [B, C, F] -> [B, D, F * stride].
 
     A causal one drops the whole surplus of the last window on the right, a centred one half of it
-    on either side (the odd sample on the left), and cannot continue a stream.
+    on either side (the odd sample on the left; `right` says otherwise), and so owes some samples
+    of a stream until the last call.
     """
 
     def __init__(
@@ -89,42 +110,38 @@ class ConvTranspose(nn.Module):
         groups: int = 1,
         bias: bool = True,
         causal: bool = True,
+        right: int | None = None,
     ) -> None:
         super().__init__()
-        self.stride, self.groups, self.causal = stride, groups, causal
+        self.stride, self.groups = stride, groups
         self.surplus = kernel - stride
+        self.left = 0 if causal else self.surplus - self.surplus // 2
+        self.right = self.surplus - self.left if right is None else right
         shape = (inputs, outputs // groups, kernel)
         self.weight, self.bias = _initial(shape, outputs, outputs // groups * kernel, bias)
 
     def forward(self, x: Tensor, state: State | None = None) -> Tensor:
         """x [B, C, F] -> [B, D, F * stride]; with `state`, the next F frames of a stream."""
-        if not self.causal:
-            assert state is None, "a centred convolution needs the whole signal"
-            y = F.conv_transpose1d(x, self.weight, self.bias, self.stride, groups=self.groups)
-            right = self.surplus // 2
-            return y[..., self.surplus - right : y.shape[-1] - right]
-        length = x.shape[-1] * self.stride
+        # Before x the frames whose windows reach into it, at first none.
+        reach = -(-self.surplus // self.stride)
+        silence = x.new_zeros(*x.shape[:2], reach), self.left
+        past, surplus = silence if state is None else state.get(self, lambda: silence)
+        tail = self.surplus - self.right if state is None or state.last else 0
+        if not x.shape[-1] and not tail:
+            return x.new_zeros(x.shape[0], self.weight.shape[1] * self.groups, 0)
+        end = x.shape[-1] * self.stride + tail
+        dropped = min(surplus, end)
+        if state is not None:
+            kept = torch.cat((past, x), -1)[..., x.shape[-1] :].clone()
+            state.put(self, (kept, surplus - dropped))
         # The padding trims the surplus from both ends: what the frames before added to themselves,
         # and what these add to those to come.
+        x = F.pad(torch.cat((past, x), -1), (0, -(-tail // self.stride)))
         y = F.conv_transpose1d(
-            self._with_past(x, state),
-            self.weight,
-            self.bias,
-            self.stride,
-            self.surplus,
-            groups=self.groups,
+            x, self.weight, self.bias, self.stride, self.surplus, groups=self.groups
         )
-        return y[..., y.shape[-1] - length :]
-
-    def _with_past(self, x: Tensor, state: State | None) -> Tensor:
-        """x [B, C, F] -> [B, C, P + F]: before it the frames whose windows reach into it."""
-        frames = -(-self.surplus // self.stride)
-        silence = x.new_zeros(*x.shape[:2], frames)
-        past = silence if state is None else state.get(self, lambda: silence)
-        x = torch.cat((past, x), -1)
-        if state is not None:
-            state.put(self, x[..., x.shape[-1] - frames :].clone())
-        return x
+        begin = reach * self.stride - self.surplus
+        return y[..., begin + dropped : begin + end]
 
 
 def pad(x: Tensor, left: int, right: int, padding: Padding) -> Tensor:

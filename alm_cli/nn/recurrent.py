@@ -16,6 +16,8 @@ class ResidualLSTM(nn.Module):
 
     def forward(self, x: Tensor, state: State | None = None) -> Tensor:
         """x [B, D, F] -> [B, D, F]."""
+        if not x.shape[-1]:
+            return x
         memory = None if state is None else state.get(self, lambda: None)
         y, memory = self.lstm(x.mT, memory)
         if state is not None:

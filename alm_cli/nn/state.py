@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -14,15 +15,21 @@ class State:
     """The memory of one stream: convolution context, overlap tails, recurrent memory.
 
     `state=None` in a part's `forward` means "this is the whole signal"; with a `State` the same
-    `forward` continues where the last call ended. `last` is set by the driver before the final
-    call, for parts that pad the end of a signal.
+    `forward` continues where the last call ended. A part that looks ahead returns less than it was
+    given and owes the rest until `last`, which the driver sets before the final call.
+
+    `side` has what decoding needs besides the codes of this call (name -> [n, B], time first):
+    a codec's `encode` puts it there, its `decode` finds it there. `noise_seed` is for decoders
+    that add noise: None means that they shall not.
     """
 
-    __slots__ = ("_memory", "last")
+    __slots__ = ("_memory", "last", "noise_seed", "side")
 
-    def __init__(self) -> None:
+    def __init__(self, noise_seed: int | None = None) -> None:
         self._memory: dict[nn.Module, Any] = {}
         self.last = False
+        self.noise_seed = noise_seed
+        self.side: dict[str, Tensor] = {}
 
     def get(self, part: nn.Module, first: Callable[[], T]) -> T:
         """What `part` remembered, or `first()` when this is its first call."""
@@ -35,3 +42,9 @@ class State:
     def put(self, part: nn.Module, value: object) -> None:
         """Let `part` remember `value` until its next call."""
         self._memory[part] = value
+
+    def aligned(self, part: nn.Module, x: Tensor, length: int) -> Tensor:
+        """x [B, C, T] -> the oldest `length` of what came for `part` and has not left yet."""
+        x = torch.cat((self.get(part, lambda: x[..., :0]), x), -1)
+        self.put(part, x[..., length:].clone())
+        return x[..., :length]
