@@ -1,11 +1,12 @@
-"""Measure EnCodec 24 kHz here against `transformers`, with the same weights, side by side.
+"""Measure codecs here against `transformers` and the authors' packages, side by side.
 
     python recipes/compare_speed.py              # encode and decode, 30 s clips, batch 1 and 8
     python recipes/compare_speed.py --memory     # peak memory of a 5-minute file, one process each
     python recipes/compare_speed.py --clips      # `alm encode` of 200 clips: share of model work
 
-The weights are random at the published size: speed does not depend on their values. Ours is what
-`load_codec` offers, clip by clip; the reference gets the batch as one tensor. Runs alternate
+`--codec` names one of those in `recipes/peers.py`. The weights are the same on both sides, random
+at the published size: speed does not depend on their values. Ours is what `load_codec` offers, clip
+by clip; the reference gets the batch as one tensor. Runs alternate
 (A B A B) after one that warms up; every figure is a median (least to most). Markdown and one line
 of JSON go to standard output. Run it on an otherwise idle machine; needs the extra `test`.
 """
@@ -25,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,37 +34,21 @@ import numpy as np
 import soundfile
 import torch
 from torch import Tensor
-from transformers import EncodecConfig, EncodecModel
 
 from alm_cli.app import app
 from alm_cli.codecs.alm_codec import AlmCodec
 from alm_cli.systems.codec import load_codec
 from alm_cli.values import Audio
+from recipes.peers import PEERS, Peer
 
-RATE, KBPS, CODEBOOKS = 24_000, 6.0, 8
+RATE = 24_000
 Record = dict[str, Any]
 Sides = dict[str, Callable[[], object]]
 
 
-def random_checkpoint(folder: Path) -> Path:
-    """EnCodec 24 kHz with random weights and codebooks, as `transformers` writes it."""
-    torch.manual_seed(0)
-    model = EncodecModel(EncodecConfig())
-    for name, buffer in model.named_buffers():
-        if name.endswith("codebook.embed"):  # they start as zeros, and no code would differ
-            buffer.normal_()
-    model.save_pretrained(folder)
-    return folder
-
-
-def published(folder: Path) -> Any:
-    """The same checkpoint as `transformers` loads it, ready for inference."""
-    return EncodecModel.from_pretrained(folder).train(False)
-
-
-def noise(batch: int, seconds: float) -> Tensor:
-    """wave [B, 1, T], the same on every call."""
-    shape = (batch, 1, round(seconds * RATE))
+def noise(peer: Peer, batch: int, seconds: float) -> Tensor:
+    """wave [B, C, T], the same on every call."""
+    shape = (batch, peer.channels, round(seconds * peer.rate))
     return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
@@ -82,38 +68,45 @@ def alternate(works: Sides, runs: int) -> dict[str, list[float]]:
     return {name: times[1:] for name, times in seconds.items()}
 
 
-def compare(checkpoint: Path, ask: argparse.Namespace) -> Iterator[Record]:
-    """Encode and decode at every batch size, and whether both give the same codes."""
-    ours = load_codec(str(checkpoint), device="cpu", threads=ask.threads)
-    reference = published(checkpoint)
-    for batch in ask.batch:
-        wave = noise(batch, ask.seconds)
-        clips = [Audio(clip.numpy(), RATE) for clip in wave]
-        encode = partial(ours.encode, codebooks=CODEBOOKS)
+def compare(name: str, checkpoint: Path, ask: argparse.Namespace) -> Iterator[Record]:
+    """Encode and decode at every length and batch size, and whether the codes are the same."""
+    peer = PEERS[name]
+    ours = load_codec(str(checkpoint), device="cpu", dtype=ask.dtype, threads=ask.threads)
+    reference, original = peer.load(checkpoint), peer.original()
+    encode = partial(ours.encode, codebooks=peer.codebooks, channels="native")
+    for seconds, batch in product(ask.seconds, ask.batch):
+        wave = noise(peer, batch, seconds)
+        clips = [Audio(clip.numpy(), peer.rate) for clip in wave]
         tokens = [encode(clip) for clip in clips]
-        codes = reference.encode(wave, bandwidth=KBPS).audio_codes
-        works: dict[str, Sides] = {
+        theirs = peer.encode(reference, wave)
+        sides: dict[str, Sides] = {
             "encode": {
                 "alm": partial(each, encode, clips),
-                "transformers": partial(reference.encode, wave, bandwidth=KBPS),
+                "transformers": partial(peer.encode, reference, wave),
             },
             "decode": {
                 "alm": partial(each, ours.decode, tokens),
-                "transformers": partial(reference.decode, codes, [None]),
+                "transformers": partial(peer.decode, reference, theirs),
             },
         }
+        if original is not None:
+            sides["encode"][original.name] = partial(original.encode, wave)
+            sides["decode"][original.name] = partial(original.decode, original.encode(wave))
         found = np.concatenate([one.codes for one in tokens])
-        differing = int((found != codes[0].numpy()).sum())
-        for work, sides in works.items():
-            times = alternate(sides, ask.runs)
-            speeds = {name: [batch * ask.seconds / s for s in times[name]] for name in sides}
-            ratio = statistics.median(times["transformers"]) / statistics.median(times["alm"])
+        wanted = peer.codes(theirs).numpy()
+        frames = min(found.shape[2], wanted.shape[2])
+        differing = int((found[..., :frames] != wanted[..., :frames]).sum())
+        for work, works in sides.items():
+            times = alternate(works, ask.runs)
+            speeds = {side: [batch * seconds / s for s in times[side]] for side in works}
+            others = [statistics.median(times[side]) for side in works if side != "alm"]
             yield {
-                "work": f"{work}, batch {batch}",
+                "work": f"{name}, {work} {seconds:g} s, batch {batch}",
                 "alm, x real time": spread(speeds["alm"]),
                 "transformers, x real time": spread(speeds["transformers"]),
-                "alm / transformers": round(ratio, 2),
-                "differing codes": f"{differing} of {found.size}",
+                "authors' package": spread(speeds[original.name]) if original else "-",
+                "alm / the faster": round(min(others) / statistics.median(times["alm"]), 2),
+                "differing codes": f"{differing} of {found[..., :frames].size}",
             }
 
 
@@ -132,49 +125,52 @@ def peak_megabytes(command: list[str]) -> float:
     return usage.ru_maxrss * unit / 1e6
 
 
-def memory(checkpoint: Path, folder: Path, ask: argparse.Namespace) -> Iterator[Record]:
+def memory(name: str, checkpoint: Path, ask: argparse.Namespace) -> Iterator[Record]:
     """Peak memory of encoding and decoding a long file, each in a process of its own."""
+    peer, folder = PEERS[name], checkpoint.parent
     source, tokens = folder / "long.wav", folder / "long.alm"
-    soundfile.write(source, noise(1, ask.minutes * 60)[0, 0].numpy(), RATE)
+    soundfile.write(source, noise(peer, 1, ask.minutes * 60)[0].numpy().T, peer.rate)
     program = [sys.executable, "-m", "alm_cli"]
     options = ["--model", str(checkpoint), "--threads", str(ask.threads), "--quiet"]
-    books = ["--codebooks", str(CODEBOOKS)]
+    books = ["--codebooks", str(peer.codebooks), "--channels", "native"]
     commands = {
         "encode": [*program, "encode", str(source), "-o", str(tokens), *options, *books],
         "decode": [*program, "decode", str(tokens), "-o", str(folder / "back.wav"), *options],
     }
     for work, command in commands.items():
-        mine = [peak_megabytes(command + ["--overwrite"]) for _ in range(ask.runs)]
+        mine = [peak_megabytes([*command, "--overwrite"]) for _ in range(ask.runs)]
         whole = [sys.executable, __file__, "--reference", work, "--threads", str(ask.threads)]
-        whole += ["--folder", str(folder)]
+        whole += ["--codec", name, "--folder", str(folder)]
         theirs = [peak_megabytes(whole) for _ in range(ask.runs)]
         ratio = statistics.median(mine) / statistics.median(theirs)
         yield {
-            "work": f"{work} {ask.minutes:g} min",
+            "work": f"{name}, {work} {ask.minutes:g} min",
             "alm MB": spread(mine),
             "transformers MB": spread(theirs),
             "alm / transformers": round(ratio, 2),
         }
 
 
-def reference(work: str, folder: Path) -> None:
-    """One side of `memory`: the same file through `transformers`, codes kept beside it."""
-    model = published(folder / "encodec")
-    codes = folder / "codes.npy"
+def reference(work: str, ask: argparse.Namespace) -> None:
+    """One side of `memory`: the same file through `transformers`."""
+    peer = PEERS[ask.codec[0]]
+    model = peer.load(ask.folder / "checkpoint")
+    wave, _ = soundfile.read(ask.folder / "long.wav", dtype="float32", always_2d=True)
+    whole = torch.from_numpy(wave.T.copy())[None]
     if work == "encode":
-        wave, _ = soundfile.read(folder / "long.wav", dtype="float32")
-        encoded = model.encode(torch.from_numpy(wave)[None, None], bandwidth=KBPS).audio_codes
-        np.save(codes, encoded.numpy())
-    else:
-        wave = model.decode(torch.from_numpy(np.load(codes)), [None]).audio_values
-        soundfile.write(folder / "reference.wav", wave[0, 0].numpy(), RATE)
+        peer.encode(model, whole)
+        return
+    second = peer.encode(model, whole[..., : peer.rate])
+    times = round(whole.shape[-1] / peer.rate)
+    second.audio_codes = second.audio_codes.repeat(*(1,) * (second.audio_codes.ndim - 1), times)
+    peer.decode(model, second)
 
 
 def clips(folder: Path, ask: argparse.Namespace) -> Iterator[Record]:
     """The whole command on many short files, from the model's first call to the end."""
     sources = folder / "clips"
     sources.mkdir()
-    wave = noise(ask.files, 5).numpy()
+    wave = noise(PEERS["encodec-24khz"], ask.files, 5).numpy()
     for index, clip in enumerate(wave):
         soundfile.write(sources / f"{index:03}.wav", clip[0], RATE)
     calls: list[tuple[float, float]] = []
@@ -219,14 +215,16 @@ def parsed() -> argparse.Namespace:
     assert __doc__
     manner = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=manner)
+    parser.add_argument("--codec", nargs="+", choices=PEERS, default=["encodec-24khz"])
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--clips", action="store_true")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[30])
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--files", type=int, default=200)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--reference", choices=("encode", "decode"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -238,17 +236,17 @@ def main() -> None:
     ask = parsed()
     torch.set_num_threads(ask.threads)
     if ask.reference:
-        reference(ask.reference, ask.folder)
+        reference(ask.reference, ask)
         return
+    records: list[Record] = []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
         if ask.clips:
-            records = list(clips(folder, ask))
-        else:
-            checkpoint = random_checkpoint(folder / "encodec")
-            measure = memory(checkpoint, folder, ask) if ask.memory else compare(checkpoint, ask)
-            records = list(measure)
-        show(records, ask.threads)
+            records += clips(Path(temporary), ask)
+        for name in [] if ask.clips else ask.codec:
+            (folder := Path(temporary, name)).mkdir()
+            checkpoint = PEERS[name].write(folder / "checkpoint")
+            records += (memory if ask.memory else compare)(name, checkpoint, ask)
+    show(records, ask.threads)
 
 
 if __name__ == "__main__":

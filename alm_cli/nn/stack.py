@@ -59,7 +59,7 @@ class ResidualUnit(nn.Module):
         y = self.second(self.between(y, state), state)
         x = x if self.skip is None else self.skip(x, state)
         # Convolutions that look ahead give less than they were given until the stream ends.
-        return y + (x if state is None else state.aligned(self, x, y.shape[-1]))
+        return y.add_(x if state is None else state.aligned(self, x, y.shape[-1]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,8 @@ class State:
 
     def aligned(self, part: nn.Module, x: Tensor, length: int) -> Tensor:
         """x [B, C, T] -> the oldest `length` of what came for `part` and has not left yet."""
+        if not self.knows(part) and x.shape[-1] == length:
+            return x
         x = torch.cat((self.get(part, lambda: x[..., :0]), x), -1)
         self.put(part, x[..., length:].clone())
         return x[..., :length]

@@ -116,7 +116,7 @@ def test_weights_of_another_size_are_refused_before_they_are_read(tmp_path: Path
 def test_no_config_is_a_model_error(tmp_path: Path) -> None:
     path = folder(tmp_path / "mine")
     (path / "config.json").unlink()
-    with pytest.raises(ModelError, match="config.json: No such file"):
+    with pytest.raises(ModelError, match="config.json: missing"):
         load(path)
 
 

@@ -164,6 +164,16 @@ def test_a_broken_torch_file_is_a_model_error(content: bytes, tmp_path: Path) ->
         open_checkpoint(tmp_path)
 
 
+def test_a_wrapped_state_dictionary_is_unwrapped_and_what_stands_beside_it_kept(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": WEIGHTS, "metadata": {"kwargs": {"rate": 16_000}}}, path)
+    checkpoint = open_checkpoint(path)
+    assert checkpoint.shapes["a"] == (2, 3) and len(checkpoint.shapes) == len(WEIGHTS)
+    assert checkpoint.said == {"metadata": {"kwargs": {"rate": 16_000}}}
+
+
 def test_a_torch_file_of_something_else_is_a_model_error(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "weights.pt")
     with pytest.raises(ModelError, match="not a dictionary of tensors"):
