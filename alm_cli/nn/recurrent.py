@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from alm_cli.nn.state import State
@@ -23,3 +24,25 @@ class ResidualLSTM(nn.Module):
         if state is not None:
             state.put(self, memory)
         return x + y.mT
+
+
+class ResidualTwoWayLSTM(nn.Module):
+    """Long short-term memory in both directions, each added to the input (arXiv:2308.16692).
+
+    Every frame depends on all others: a stream keeps its frames and gives all of them at its end.
+    """
+
+    def __init__(self, dimension: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(dimension, dimension, layers, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor, state: State | None = None) -> Tensor:
+        """x [B, D, F] -> [B, 2 D, F]."""
+        if state is not None:
+            kept: list[Tensor] = [*state.get(self, list), x]
+            state.put(self, [] if state.last else kept)
+            x = torch.cat(kept, -1) if state.last else x[..., :0]
+        if not x.shape[-1]:
+            return torch.cat((x, x), 1)
+        y = self.lstm(x.mT)[0].mT
+        return y + torch.cat((x, x), 1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alm_cli.codecs.encodec import KEYS, Encodec, EncodecConfig
+from alm_cli.codecs.encodec import FAMILY, KEYS, Encodec, EncodecConfig
 from alm_cli.errors import ModelError
 from alm_cli.nn.state import State
 from tests.laws import every, past_is_fixed, streaming_equals_whole
@@ -169,29 +169,35 @@ def test_trap_both_spellings_of_weight_norm_fold_alike(tmp_path: Path) -> None:
     torch.testing.assert_close(pair.ours.decoder[3].weight, theirs.weight, atol=1e-6, rtol=1e-6)
 
 
-def test_trap_the_first_release_names_its_tensors_otherwise(tmp_path: Path) -> None:
-    """`.th` files wrap each module once more and are pickles, read without running them."""
+@pytest.mark.parametrize("settings", ["config.json", "none"])
+def test_trap_the_first_release_names_its_tensors_otherwise(tmp_path: Path, settings: str) -> None:
+    """`.th` files wrap each module once more, are pickles, read without running them, and come
+    without a config.json: the published ratios tell what they are."""
     from alm_cli.checkpoints.load import load
 
-    pair = encodec_pair(tmp_path, **TINY)
+    config = TINY if settings == "config.json" else {"num_filters": 4, "hidden_size": 16}
+    pair = encodec_pair(tmp_path, **config)
     weights = {}
+    ups = {str(3 + 3 * stage) for stage in range(len(pair.theirs.config.upsampling_ratios))}
     for name, tensor in pair.theirs.state_dict().items():
         if name.startswith("quantizer"):
             name = name.replace("layers", "vq.layers").replace("codebook", "_codebook")
         else:
-            up = name.startswith("decoder") and name.split(".")[2] in {"3", "6"}
+            up = name.startswith("decoder") and name.split(".")[2] in ups
             name = name.replace(".layers.", ".model.")
             name = name.replace(".conv.", ".convtr.convtr." if up else ".conv.conv.")
             name = name.replace("parametrizations.weight.original0", "weight_g")
             name = name.replace("parametrizations.weight.original1", "weight_v")
         weights[name] = tensor
     (tmp_path / "model.safetensors").unlink()
+    if settings == "none":
+        (tmp_path / "config.json").unlink()
     torch.save(weights, tmp_path / "encodec_24khz.th")
     wave = recording(400)
     assert torch.equal(load(tmp_path).model.encode(wave), pair.ours.encode(wave))
-    assert torch.equal(
-        load(tmp_path / "encodec_24khz.th").model.encode(wave), pair.ours.encode(wave)
-    )
+    loaded = load(tmp_path / "encodec_24khz.th").model
+    assert torch.equal(loaded.encode(wave), pair.ours.encode(wave))
+    assert loaded.vocabularies == pair.ours.vocabularies
 
 
 def test_any_chunking_of_the_wave_gives_the_same_codes(
@@ -254,12 +260,11 @@ def test_it_computes_in_bfloat16_with_codebooks_in_float32(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("norm_type", "time_group_norm"),
-        ("use_causal_conv", False),
+        ("norm_type", "layer_norm"),
         ("normalize", True),
         ("chunk_length_s", 1.0),
         ("overlap", 0.01),
-        ("pad_mode", "constant"),
+        ("pad_mode", "circular"),
         ("trim_right_ratio", 0.5),
         ("codebook_dim", 8),
         ("a_new_idea", True),
@@ -279,11 +284,26 @@ def test_a_setting_that_would_change_the_mathematics_is_refused(
         EncodecConfig.from_hub({"model_type": "encodec", setting: value})
 
 
-def test_the_published_checkpoint_fits() -> None:
-    theirs = header("encodec_24khz")
+@pytest.mark.parametrize("name", ["encodec_24khz", "encodec_24khz_th"])
+def test_the_published_checkpoints_fit(name: str) -> None:
+    theirs = header(name)
+    assert FAMILY.sniff is not None
+    config = EncodecConfig.from_hub({})
+    assert EncodecConfig.from_hub(FAMILY.sniff(theirs, {}) or {"none": 1}) == config
     with torch.device("meta"):
-        model = Encodec(EncodecConfig.from_hub({}))
+        model = Encodec(config)
     ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     assert {step.target for step in KEYS.plan(theirs, ours)} == set(ours)
     # 93.1 MB of float32 is what the hub says that the file has.
     assert round(sum(map(prod, theirs.values())) * 4 / 1e6, 1) == 93.1
+
+
+def test_other_tensors_are_not_taken_for_encodec() -> None:
+    shapes = header("encodec_24khz_th")
+    assert FAMILY.sniff is not None
+    backwards = shapes | {"encoder.model.13.lstm.weight_ih_l0_reverse": (2048, 512)}
+    no_books = {name: shape for name, shape in shapes.items() if "embed" not in name}
+    scalars = dict.fromkeys(shapes, ())
+    other_ratio = shapes | {"encoder.model.3.conv.conv.weight_v": (64, 32, 6)}
+    for found in ({}, backwards, no_books, scalars, other_ratio):
+        assert FAMILY.sniff(found, {}) is None
