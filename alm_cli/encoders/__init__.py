@@ -1,0 +1,1 @@
+"""Encoders of speech: families of models that make features, and tokens of features."""
