@@ -18,6 +18,7 @@ _HARMLESS = frozenset({
     "transformers_version",
 })  # fmt: skip
 _MOST = 1_000_000
+_MOST_TOLD = 20
 
 
 Sniff = Callable[[Mapping[str, Shape], Mapping[str, object]], Mapping[str, object] | None]
@@ -38,6 +39,14 @@ class Family:
     sniff: Sniff | None = None
 
 
+class SettingsError(ModelError):
+    """Settings that cannot be built; `keys` are theirs."""
+
+    def __init__(self, message: str, hint: str, keys: frozenset[str]) -> None:
+        super().__init__(message, hint)
+        self.keys = keys
+
+
 class Settings:
     """A published config.json, read strictly: every key is used, or the model is refused.
 
@@ -48,7 +57,7 @@ class Settings:
     def __init__(self, raw: Mapping[str, object]) -> None:
         self._raw = raw
         self._used = set(_HARMLESS)
-        self._problems: list[str] = []
+        self._problems: list[tuple[str, str]] = []
 
     def number(self, key: str, default: int, most: int = _MOST) -> int:
         """A whole number from 1 to `most`."""
@@ -86,13 +95,16 @@ class Settings:
             self._refuse(key, f"{' or '.join(map(repr, supported))} (others are not built)", None)
 
     def finish(self) -> None:
-        """Refuse unsuitable values and keys that nobody asked for."""
+        """Refuse unsuitable values and keys that nobody asked for, all in one SettingsError."""
         unknown = sorted(set(self._raw) - self._used)
-        problems = [*self._problems, *(f"{key}: unknown setting" for key in unknown)]
+        problems = self._problems + [(key, f"{key}: unknown setting") for key in unknown]
         if problems:
-            raise ModelError(
-                "config.json: " + "; ".join(problems[:20]),
+            more = [f"and {len(problems) - _MOST_TOLD} more"] * (len(problems) > _MOST_TOLD)
+            told = [text for _, text in problems[:_MOST_TOLD]] + more
+            raise SettingsError(
+                "config.json: " + "; ".join(told),
                 hint="this version of alm cannot compute what these settings ask for",
+                keys=frozenset(key for key, _ in problems),
             )
 
     def _get(self, key: str, default: object) -> Any:
@@ -101,7 +113,7 @@ class Settings:
 
     def _refuse(self, key: str, wanted: str, default: Any) -> Any:
         found = repr(self._raw.get(key))
-        self._problems.append(f"{key} is {found[:40]}, should be {wanted}")
+        self._problems.append((key, f"{key} is {found[:40]}, should be {wanted}"))
         return default
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from alm_cli.catalog import CATALOG, ModelCard, family_of, find_card
-from alm_cli.checkpoints.family import Family
+from alm_cli.checkpoints.family import Family, SettingsError
 from alm_cli.checkpoints.fetch import fetch
+from alm_cli.checkpoints.keymap import Step
 from alm_cli.checkpoints.reader import Checkpoint, open_checkpoint, read_json
 from alm_cli.errors import ModelError
 
@@ -35,29 +36,52 @@ def load(source: ModelCard | str | Path, *, offline: bool | None = None) -> Load
 
     `config.json` lies in the folder or beside the file; its `model_type` names the family. Where
     it does not, or is missing, the names and shapes of the tensors tell. The network is used for
-    catalogued models only, and never when `offline`.
+    catalogued models only, and never when `offline`. A catalogued formula has no files to read.
     """
-    card, path = _resolve(source, offline)
+    card = _card(source)
+    if card is not None and not card.source:
+        return _formula(card)
+    path = _path(source) if card is None else fetch(card, offline=offline)
     folder = path if path.is_dir() else path.parent
     checkpoint = open_checkpoint(path)
     family, raw = _described(card, folder, checkpoint)
-    config = family.read_config(raw)
+    config = _config(family, raw, checkpoint)
     model = build(family, config, checkpoint)
     return Loaded(model, config, checkpoint.sha256(), card, card.name if card else folder.name)
 
 
 def build(family: Family, config: Any, checkpoint: Checkpoint) -> nn.Module:
     """The model with the weights of a checkpoint; at no time are there two copies of them."""
-    with torch.device("meta"):
-        model = family.model(config)
-    ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model, plan = _planned(family, config, checkpoint)
     weights = {
-        step.target: _float(step.combine(*map(checkpoint.read, step.sources)))
-        for step in family.keys.plan(checkpoint.shapes, ours)
+        step.target: _float(step.combine(*map(checkpoint.read, step.sources))) for step in plan
     }
     model.load_state_dict(weights, assign=True)
     _compute_constants(model, family, config)
     return model.requires_grad_(False).eval()
+
+
+def _planned(family: Family, config: Any, checkpoint: Checkpoint) -> tuple[nn.Module, list[Step]]:
+    """The model without weights, and how to fill it. ModelError: the tensors do not fit it."""
+    with torch.device("meta"):
+        model = family.model(config)
+    ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return model, family.keys.plan(checkpoint.shapes, ours)
+
+
+def _config(family: Family, raw: Mapping[str, object], checkpoint: Checkpoint) -> Any:
+    """The settings as the family reads them. ModelError: all that is wrong, tensors included."""
+    try:
+        return family.read_config(raw)
+    except SettingsError as error:
+        usable = {key: value for key, value in raw.items() if key not in error.keys}
+        try:
+            _planned(family, family.read_config(usable), checkpoint)
+        except ModelError as misfit:
+            raise ModelError(f"{error.message}\n{misfit.message}", error.hint) from misfit
+        except (RuntimeError, ValueError):  # defaults need not go with the other settings
+            pass
+        raise
 
 
 def _float(tensor: Tensor) -> Tensor:
@@ -75,17 +99,28 @@ def _compute_constants(model: nn.Module, family: Family, config: Any) -> None:
         setattr(model.get_submodule(path), leaf, computed.get_buffer(name))
 
 
-def _resolve(source: ModelCard | str | Path, offline: bool | None) -> tuple[ModelCard | None, Path]:
-    """The card, if any, and the folder or file with the weights."""
+def _card(source: ModelCard | str | Path) -> ModelCard | None:
+    """The card, or None for what is a folder or a file."""
     if isinstance(source, ModelCard):
-        return source, fetch(source, offline=offline)
-    path = Path(source).expanduser()
-    if isinstance(source, str) and os.sep not in source and not path.exists():
-        card = find_card(source)
-        return card, fetch(card, offline=offline)
+        return source
+    named = isinstance(source, str) and os.sep not in source
+    return find_card(str(source)) if named and not Path(source).expanduser().exists() else None
+
+
+def _path(source: ModelCard | str | Path) -> Path:
+    """The folder or file with the weights."""
+    path = Path(str(source)).expanduser()
     if not path.exists():
         raise ModelError(f"{path}: no such file or folder", hint="`alm models` lists the names")
-    return None, path.absolute()
+    return path.absolute()
+
+
+def _formula(card: ModelCard) -> Loaded:
+    """A model without weights: its name is all that there is to read."""
+    family = _family(card.family)
+    config = family.read_config({"model_type": card.name})
+    model = family.model(config).requires_grad_(False).eval()
+    return Loaded(model, config, "", card, card.name)
 
 
 def _described(

@@ -20,7 +20,7 @@ from alm_cli.errors import ModelError
 
 INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-_TORCH = (".bin", ".pt", ".pth", ".th", ".ckpt")
+TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".th", ".ckpt")
 # Where training programs put the state dictionary.
 _WRAPPERS = ("state_dict", "model", "best_state", "generator")
 
@@ -52,7 +52,7 @@ class Checkpoint:
 def open_checkpoint(path: Path) -> Checkpoint:
     """The weights in a folder or a file; a ModelError says what is wrong with them."""
     files = weight_files(path)
-    if files[0].suffix in _TORCH:
+    if files[0].suffix in TORCH_SUFFIXES:
         return _torch_file(files[0])
     shapes: dict[str, Shape] = {}
     homes: dict[str, Path] = {}
@@ -73,7 +73,7 @@ def weight_files(path: Path) -> tuple[Path, ...]:
     if (path / INDEX).is_file():
         return _sharded(path / INDEX)
     candidates = sorted(path.glob("*.safetensors")) or [
-        file for file in sorted(path.glob("*")) if file.suffix in _TORCH
+        file for file in sorted(path.glob("*")) if file.suffix in TORCH_SUFFIXES
     ]
     if len(candidates) == 1:
         return (candidates[0],)

@@ -26,6 +26,9 @@ from alm_cli.systems.decode_stream import DecodeStream
 from alm_cli.systems.encode_stream import Channels, EncodeAsk, EncodeStream
 from alm_cli.values import Audio, Latents, Origin, Tokens
 
+# What a decoder must share with the codec in whose place it decodes, besides the codebooks.
+_KINSHIP = ("rate", "channels", "hop")
+
 
 class CodecModel(Protocol):
     """What a codec family offers (see `alm_cli.codecs`); one that only encodes lacks `decode`.
@@ -87,8 +90,10 @@ class Codec:
     def codebooks_for(self, bitrate_kbps: float) -> int:
         """The most codebooks whose nominal bitrate does not exceed `bitrate_kbps`.
 
-        Raises UsageError where even one codebook needs more.
+        Raises UsageError where even one codebook needs more, or where there are none.
         """
+        if not self.vocabularies:
+            raise self._no_codebooks()
         bits = [max(1, (size - 1).bit_length()) for size in self.vocabularies]
         strides = self.strides or (1,) * len(bits)
         kbps = np.cumsum(np.divide(bits, strides)) * self.frame_rate / 1000
@@ -96,8 +101,7 @@ class Codec:
         if not count:
             levels = f"one codebook is {kbps[0]:g} kbps, all {len(kbps)} are {kbps[-1]:g} kbps"
             raise UsageError(
-                f"{bitrate_kbps:g} kbps is below the lowest bitrate of {self.name}",
-                hint=levels if bits else "it has no codebooks",
+                f"{bitrate_kbps:g} kbps is below the lowest bitrate of {self.name}", hint=levels
             )
         return count
 
@@ -148,6 +152,8 @@ class Codec:
         variant of the model that works in windows of so many seconds.
         """
         most = len(self.vocabularies)
+        if codebooks is not None and not most:
+            raise self._no_codebooks()
         if codebooks is not None and not 1 <= codebooks <= most:
             raise UsageError(f"{self.name} has 1 to {most} codebooks, not {codebooks}")
         ask = EncodeAsk(
@@ -173,6 +179,10 @@ class Codec:
         """
         ask = DecodeAsk(codebooks=codebooks, rate=rate, force=force, noise_seed=noise_seed)
         return DecodeStream(self, ask)
+
+    def _no_codebooks(self) -> UsageError:
+        """What to say to those who ask features for codebooks."""
+        return UsageError(f"{self.name} makes features, which have no codebooks and no bitrate")
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -249,10 +259,13 @@ def load_codec(
     device: str = "auto",
     dtype: str = "float32",
     threads: int | None = None,
+    decoder: str | Path | None = None,
 ) -> Codec:
-    """Load a codec by catalogue name or from a local folder or file.
+    """Load a codec by catalogue name or from a local folder or file; `decoder` likewise, instead
+    of its own.
 
-    Raises ModelError where it is unknown, damaged, or cannot be had without a network.
+    Raises ModelError where one is unknown, damaged, or cannot be had without a network, or where
+    they do not go together.
     """
     place, number = device_of(device), dtype_of(dtype)
     set_threads(threads)
@@ -260,4 +273,25 @@ def load_codec(
     if not hasattr(loaded.model, "vocabularies"):
         raise ModelError(f"{loaded.name} is not a codec", hint="`alm models list` names the codecs")
     placed = cast(CodecModel, loaded.model.to(place))
-    return Codec(placed, loaded.name, loaded.weights_sha256, device=place, dtype=number)
+    other = None
+    if decoder is not None:
+        other = cast(CodecModel, _decoder(decoder, placed, loaded.name).to(place))
+    return Codec(
+        placed, loaded.name, loaded.weights_sha256, device=place, dtype=number, decoder=other
+    )
+
+
+def _decoder(source: str | Path, codec: CodecModel, name: str) -> torch.nn.Module:
+    """Another model that decodes what `codec` encodes. ModelError: it does not."""
+    loaded = load(source)
+    model = loaded.model
+    books = getattr(model, "vocabularies", ())
+    kin = all(getattr(model, fact, None) == getattr(codec, fact) for fact in _KINSHIP)
+    if not (
+        hasattr(model, "decode") and kin and books and books == codec.vocabularies[: len(books)]
+    ):
+        raise ModelError(
+            f"{loaded.name} does not decode the tokens of {name}",
+            hint="a decoder must have the codec's sample rate, channels, hop and codebooks",
+        )
+    return model

@@ -52,7 +52,9 @@ class DecodeStream:
         self._source_rate = tokens.origin.source_rate
         self.rate = self._ask.rate or self._source_rate
         self.channels = tokens.streams * self._model.channels
-        self._resampler = Resampler(self._codec.rate, self.rate)
+        # Some models decode to another rate than they encode from.
+        self._decoded_rate: int = getattr(self._model, "output_rate", self._codec.rate)
+        self._resampler = Resampler(self._decoded_rate, self.rate)
         self._states = [State(self._ask.noise_seed) for _ in range(tokens.streams)]
         self._waiting = tokens.codes[:, :, :0]
         self._sides = {name: values[:0] for name, values in tokens.side.items()}
@@ -105,8 +107,8 @@ class DecodeStream:
         }
 
     def _decoded_length(self) -> int:
-        """Samples of the recording at the codec's rate."""
-        return resampled_length(self._source_length, self._source_rate, self._codec.rate)
+        """Samples of the recording at the rate of what is decoded."""
+        return resampled_length(self._source_length, self._source_rate, self._decoded_rate)
 
     def _given_out(self, samples: Samples, final: bool = False) -> Iterator[Samples]:
         """Exactly the length of the recording in all, whatever rounding left over or lacking."""

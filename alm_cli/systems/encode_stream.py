@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Channels = Literal["mono", "dual", "native"]
 Samples = NDArray[np.float32]
 
+_MOST_HZ = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeAsk:
@@ -41,6 +43,7 @@ class EncodeStream:
     def __init__(self, codec: Codec, rate: int, source_channels: int, ask: EncodeAsk) -> None:
         self._codec, self._ask = codec, ask
         self._model = codec.variant(ask.windowed)
+        self._check(rate, source_channels)
         self._rate, self._channels = rate, source_channels
         self._streams = source_channels if ask.channels == "dual" else 1
         self._resampler = Resampler(rate, codec.rate)
@@ -57,8 +60,11 @@ class EncodeStream:
 
     def push(self, samples: Samples) -> list[Tokens | Latents]:
         """samples [C, n] -> the segments that are now complete."""
-        if samples.shape[0] != self._channels:
-            raise InputError(f"{samples.shape[0]} channels after {self._channels}")
+        if samples.ndim != 2 or samples.shape[0] != self._channels:
+            raise InputError(
+                f"samples of shape {list(samples.shape)}",
+                hint=f"pass [{self._channels}, n]: a row for each channel",
+            )
         self._source.push(samples)
         self._take(self._resampler.push(self._mixed(samples)))
         return list(self._segments())
@@ -69,6 +75,18 @@ class EncodeStream:
         self._take(rest if rest.shape[1] else self._waiting[:, :0], last=True)
         segments = list(self._segments())
         return [*segments, self._cut(self._frames - self._emitted, final=True)]
+
+    def _check(self, rate: int, source_channels: int) -> None:
+        """Raise where the codec cannot take audio like this."""
+        if not 1 <= rate <= _MOST_HZ or rate != int(rate):
+            raise InputError(f"a sample rate of {rate} Hz", hint="pass whole samples per second")
+        wide = self._model.channels
+        if self._ask.channels == "native" and source_channels not in (1, wide):
+            takes = "1 channel" if wide == 1 else f"1 or {wide} channels"
+            raise InputError(
+                f"{source_channels} channels, where {self._codec.name} takes {takes}",
+                hint="--channels mono mixes them, --channels dual encodes each by itself",
+            )
 
     def _mixed(self, samples: Samples) -> Tensor:
         """samples [C, n] -> rows [S * channels of the codec, n]."""
@@ -111,7 +129,7 @@ class EncodeStream:
         number = torch.int32 if self._model.vocabularies else torch.float32
         self._values.append(torch.stack(found).to(number).numpy())
         self._frames += self._values[-1].shape[2]
-        for name in self._states[0].side:
+        for name in list(self._states[0].side):
             parts = [state.side.pop(name).float().cpu() for state in self._states]
             self._sides.setdefault(name, []).append(torch.cat(parts, 1).numpy())
 
