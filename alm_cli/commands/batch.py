@@ -11,7 +11,7 @@ import typer
 
 from alm_cli.commands.options import AUTO
 from alm_cli.errors import UsageError
-from alm_cli.jobs.report import make_report
+from alm_cli.jobs.report import Report, make_report
 from alm_cli.jobs.run import Steps, run
 from alm_cli.jobs.sinks import STDOUT, Existing, sweep
 from alm_cli.jobs.sources import STDIN, find_items, read_list
@@ -60,12 +60,19 @@ class Batch:
 
     def run(self, tasks: Sequence[Task], steps: Callable[[], Steps[Chunk, Piece]]) -> NoReturn:
         """Do the tasks and end with their exit code."""
+        raise typer.Exit(run(tasks, steps, self.report(), together=self.lanes).exit_code)
+
+    def report(self, *, many: bool = False) -> Report:
+        """What tells how the job goes; with `many` items not each of them to people."""
         lines = sys.stdout if self.json else None
-        report = make_report(
-            self.command, sys.stderr, lines, quiet=self.quiet, verbose=self.verbose
+        return make_report(
+            self.command, sys.stderr, lines, quiet=self.quiet, verbose=self.verbose, many=many
         )
-        lanes = 1 if self.together == AUTO else int(self.together)
-        raise typer.Exit(run(tasks, steps, report, together=lanes).exit_code)
+
+    @property
+    def lanes(self) -> int:
+        """How many items are worked on at a time."""
+        return 1 if self.together == AUTO else int(self.together)
 
     @property
     def _existing(self) -> Existing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -23,7 +23,7 @@ from alm_cli.jobs.sinks import fresh_file, is_newer
 from alm_cli.jobs.task import Skip, Task
 
 if TYPE_CHECKING:
-    from alm_cli.systems.codec import Codec
+    from alm_cli.systems.codec import Codec, DecodeAsk
     from alm_cli.systems.decode_stream import DecodeStream
     from alm_cli.values import Audio, Latents, Tokens
 
@@ -61,6 +61,21 @@ Rate = Annotated[
         help="The sample rate to write.",
     ),
 ]
+Decoder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|PATH",
+        help="Decode with another model than the codec, such as Vocos in place of EnCodec.",
+        autocompletion=options.model_names,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0, metavar="N", show_default="0", help="The seed of decoders that add noise, as SNAC."
+    ),
+]
+NoNoise = Annotated[bool, typer.Option("--no-noise", help="Let such decoders add no noise.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Decode tokens that were made with other weights.")
 ]
@@ -73,6 +88,9 @@ def decode(
     codebooks: options.Codebooks = None,
     format: Format = None,
     rate: Rate = None,
+    decoder: Decoder = None,
+    seed: Seed = None,
+    no_noise: NoNoise = False,
     force: Force = False,
     from_list: options.FromList = None,
     recursive: options.Recursive = False,
@@ -100,8 +118,11 @@ def decode(
         quiet=quiet,
         verbose=verbose,
     )
-    if model is not None:
-        options.check_model(model)
+    if seed is not None and no_noise:
+        raise UsageError("--seed and --no-noise exclude each other")
+    for name in (model, decoder):
+        if name is not None:
+            options.check_model(name)
 
     from alm_cli.files.audio import WRITE_FORMATS
     from alm_cli.files.tokens import TOKEN_SUFFIX
@@ -111,10 +132,13 @@ def decode(
     tasks = batch.tasks({TOKEN_SUFFIX}, WRITE_FORMATS[format or "wav"].suffix)
 
     def steps() -> Steps[Tokens | Latents, Audio]:
-        from alm_cli.systems.codec import load_codec
+        from alm_cli.systems.codec import DecodeAsk, load_codec
 
-        codecs = Codecs(partial(load_codec, device=device, dtype=dtype, threads=threads), model)
-        decoding = Decoding(codecs, codebooks, rate, format, force, skip_existing)
+        load = partial(load_codec, device=device, dtype=dtype, threads=threads, decoder=decoder)
+        ask = DecodeAsk(
+            codebooks=codebooks, rate=rate, force=force, noise_seed=None if no_noise else seed or 0
+        )
+        decoding = Decoding(Codecs(load, model), ask, format, skip_existing)
         return Steps(decoding.read, decoding.work, decoding.write)
 
     batch.run(tasks, steps)
@@ -151,10 +175,8 @@ class Decoding:
     """The steps of one `alm decode`."""
 
     codecs: Codecs
-    codebooks: int | None
-    rate: int | None
+    ask: DecodeAsk
     format: str | None
-    force: bool
     skip_existing: bool
 
     def read(self, task: Task) -> Iterator[Tokens | Latents]:
@@ -201,7 +223,7 @@ class Decoding:
 
     def _decoder(self, tokens: Tokens) -> DecodeStream:
         codec = self.codecs.get(tokens.origin.codec)
-        return codec.decoder(codebooks=self.codebooks, rate=self.rate, force=self.force)
+        return codec.decoder(**asdict(self.ask))
 
     def _write(
         self, task: Task, file: Path | BinaryIO, format: str, blocks: Iterator[Audio]
@@ -234,7 +256,7 @@ class Decoding:
             info, audio = probe_tokens(task.item.path), probe_audio(task.target)
         except AlmError:
             return False
-        rate = self.rate or info.origin.source_rate
+        rate = self.ask.rate or info.origin.source_rate
         # Compressed audio may be padded or tell its length only roughly.
         exact = audio.length is None or abs(audio.length / rate - info.origin.seconds) < _ROUGHLY_S
         return exact and (audio.rate, audio.channels) == (rate, info.streams * info.origin.channels)

@@ -20,6 +20,11 @@ _LABELS = {
     "container": ("format", ""),
     "codec": ("codec", ""),
     "note": ("about", ""),
+    "items": ("items", ""),
+    "done": ("items done", ""),
+    "failed": ("items failed", ""),
+    "shards": ("shards", ""),
+    "shards_finished": ("shards finished", ""),
     "rate": ("sample rate", "Hz"),
     "channels": ("channels", ""),
     "bytes": ("file size", "bytes"),
@@ -105,9 +110,12 @@ def plan_facts(rate: TokenRate, seconds: float | None, reader: Reader | None) ->
 
 
 def card_rate(card: ModelCard, codebooks: int | None = None) -> TokenRate:
-    """The token format of a catalogued codec, with its first `codebooks`."""
+    """The token format of a catalogued codec, with its first `codebooks`.
+
+    Features count as one token a frame, as they do for the model that reads them.
+    """
     sizes = card.vocabularies[:codebooks]
-    return TokenRate(frame_rate=card.frame_rate, codebooks=len(sizes), vocabularies=sizes)
+    return TokenRate(frame_rate=card.frame_rate, codebooks=len(sizes) or 1, vocabularies=sizes)
 
 
 def card_facts(card: ModelCard) -> Facts:
@@ -118,17 +126,28 @@ def card_facts(card: ModelCard) -> Facts:
         "name": card.name,
         "note": card.note,
         "rate": card.rate,
-        **rate_facts(rate),
-        "pcm_ratio": rate.pcm_ratio(card.rate),
+        **_sizes(rate, card.rate, 1, card.dimension),
         "parameters": card.parameters,
-        "source": card.source,
+        "source": card.source or "a formula, without weights",
         "licence": card.licence,
     }
 
 
+def _sizes(rate: TokenRate, sample_rate: int, channels: int, dimension: int) -> Facts:
+    """What a frame of a model comes to, be it codes or features."""
+    facts = rate_facts(rate)
+    if rate.vocabularies:
+        return facts | {"pcm_ratio": rate.pcm_ratio(sample_rate, channels)}
+    return facts | {"codebooks": 0, "dimensions": dimension}
+
+
 def facts_of(name: str, rate: TokenRate, reader: Reader | None) -> Facts:
-    """A recording (at the token `rate`), a token file, or a model by name or path."""
+    """A recording (at the token `rate`), tokens in a file or in shards, or a model."""
+    from alm_cli.commands.shard_facts import is_shard, shard_facts
+
     path = Path(name)
+    if is_shard(path):
+        return shard_facts(path)
     if not path.exists() and os.sep not in name:
         try:
             return card_facts(find_card(name))
@@ -136,12 +155,13 @@ def facts_of(name: str, rate: TokenRate, reader: Reader | None) -> Facts:
             raise InputError(f"{name}: neither a file nor a model", error.hint) from error
     if path.is_dir() or path.suffix == ".safetensors":
         return _model_facts(name)
-    if _holds_tokens(path):
+    if holds_tokens(path):
         return _token_facts(path, reader)
     return _audio_facts(path, rate, reader)
 
 
-def _holds_tokens(path: Path) -> bool:
+def holds_tokens(path: Path) -> bool:
+    """Whether a file is a token file, by its suffix or, where that says nothing, its start."""
     from alm_cli.files.audio import AUDIO_SUFFIXES
     from alm_cli.files.tokens import TOKEN_SUFFIX
 
@@ -211,14 +231,14 @@ def _model_facts(name: str) -> Facts:
 
     codec = load_codec(name, device="cpu")
     sizes = codec.vocabularies
-    rate = TokenRate(frame_rate=codec.frame_rate, codebooks=len(sizes), vocabularies=sizes)
+    rate = TokenRate(frame_rate=codec.frame_rate, codebooks=len(sizes) or 1, vocabularies=sizes)
+    dimension = 0 if sizes else codec.model.dimension
     return {
         "kind": "model",
         "name": codec.name,
         "rate": codec.rate,
         "channels": codec.channels,
-        **rate_facts(rate),
-        "pcm_ratio": rate.pcm_ratio(codec.rate, codec.channels),
+        **_sizes(rate, codec.rate, codec.channels, dimension),
         "weights_sha256": codec.weights_sha256,
     }
 

@@ -19,6 +19,8 @@ JSON_VERSION = 1
 # The facts that a plain line shows, in this order.
 _SHOWN = (("frames", "frames"), ("codebooks", "codebooks"), ("kbps", "kbps"))
 _REFRESH_S = 0.1
+# How often a job that nobody watches tells how far it is.
+_PULSE_S = 30.0
 
 
 class Report:
@@ -30,8 +32,8 @@ class Report:
         self._lines = lines
         self.verbose = False
 
-    def start(self, tasks: Sequence[Task]) -> None:
-        """The job begins."""
+    def start(self, items: int, weight: int) -> None:
+        """The job begins; `weight` is the sum of the items' weights, for the bar."""
 
     def tick(self, active: Sequence[Task]) -> None:
         """Some time passed; `active` are being worked on."""
@@ -68,8 +70,7 @@ class PlainReport(Report):
             self._done(outcome)
         elif outcome.status == "skipped":
             self.say(f"skipped: {printable(task.item.name)}: {outcome.reason}")
-        for warning in task.warnings:
-            self.say(f"warning: {printable(task.item.name)}: {printable(warning)}")
+        self._warn(task)
 
     def finish(self, summary: Summary) -> None:
         self.say(_total(summary))
@@ -89,6 +90,46 @@ class PlainReport(Report):
             words.append(f"{task.seconds / outcome.wall_s:.1f} x real time")
         self.say(f"{printable(task.item.name)} -> {printable(target)}  {', '.join(words)}")
 
+    def _warn(self, task: Task) -> None:
+        for warning in task.warnings:
+            self.say(f"warning: {printable(task.item.name)}: {printable(warning)}")
+
+
+class LogReport(PlainReport):
+    """For many items: a line now and then of how far the job is, and a line for each failure."""
+
+    def __init__(self, command: str, words: TextIO, lines: TextIO | None = None) -> None:
+        super().__init__(command, words, lines)
+        self._items = 0
+        self._so_far = Summary()
+        self._began = self._shown = 0.0
+
+    def start(self, items: int, weight: int) -> None:  # noqa: ARG002 - items weigh the same here
+        self._items = items
+        self._began = self._shown = time.monotonic()
+
+    def tick(self, active: Sequence[Task]) -> None:  # noqa: ARG002 - what is done counts
+        now = time.monotonic()
+        if now - self._shown >= _PULSE_S:
+            self._shown, self._so_far.wall_s = now, now - self._began
+            ended = self._so_far.done + self._so_far.failed
+            left = self._so_far.wall_s * (self._items - ended) / max(1, ended)
+            rest = f", about {duration(left)} left" if ended else ""
+            self.say(f"{ended}/{self._items}: {_total(self._so_far)}{rest}")
+
+    def ended(self, outcome: Outcome) -> None:
+        self._so_far.add(outcome)
+        super().ended(outcome)
+        self.tick(())
+
+    def _done(self, outcome: Outcome) -> None:
+        if self.verbose:
+            super()._done(outcome)
+
+    def _warn(self, task: Task) -> None:
+        if self.verbose:
+            super()._warn(task)
+
 
 class TerminalReport(PlainReport):
     """A progress bar with files, audio, speed and the time left; lines only for trouble."""
@@ -99,12 +140,12 @@ class TerminalReport(PlainReport):
         self._audio_s = self._began = self._shown = 0.0
         self._bar: Progress | None = None
 
-    def start(self, tasks: Sequence[Task]) -> None:
+    def start(self, items: int, weight: int) -> None:
         # rich takes a quarter of a second to import, which nobody else should wait for.
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._total, self._began = len(tasks), time.monotonic()
+        self._total, self._began = items, time.monotonic()
         self._bar = Progress(
             TextColumn("{task.fields[files]}"),
             BarColumn(),
@@ -115,7 +156,7 @@ class TerminalReport(PlainReport):
             transient=True,
         )
         # File sizes stand for the work, as lengths are not known before a file is opened.
-        self._bar.add_task("", total=sum(map(_weight, tasks)), files="", audio="")
+        self._bar.add_task("", total=weight, files="", audio="")
         self._bar.start()
 
     def tick(self, active: Sequence[Task]) -> None:
@@ -126,7 +167,7 @@ class TerminalReport(PlainReport):
         speed = audio_s / max(1e-9, self._shown - self._began)
         self._bar.update(
             self._bar.task_ids[0],
-            completed=self._weight + sum(_weight(task) * task.fraction for task in active),
+            completed=self._weight + sum(weight(task) * task.fraction for task in active),
             files=f"{self._files}/{self._total} files",
             audio=f"{duration(audio_s)} of audio, {speed:.1f} x real time",
             refresh=True,
@@ -134,7 +175,7 @@ class TerminalReport(PlainReport):
 
     def ended(self, outcome: Outcome) -> None:
         self._files += 1
-        self._weight += _weight(outcome.task)
+        self._weight += weight(outcome.task)
         self._audio_s += outcome.task.seconds if outcome.status == "done" else 0.0
         super().ended(outcome)
         self.tick(())
@@ -164,12 +205,21 @@ class TerminalReport(PlainReport):
 
 
 def make_report(
-    command: str, words: TextIO, lines: TextIO | None, *, quiet: bool, verbose: bool
+    command: str,
+    words: TextIO,
+    lines: TextIO | None,
+    *,
+    quiet: bool,
+    verbose: bool,
+    many: bool = False,
 ) -> Report:
-    """The report that suits: silent but for failures, a bar on a terminal, else plain lines."""
+    """The report that suits: silent but for failures, a bar on a terminal, else plain lines.
+
+    With `many` items there are only lines for failures, and now and then of how far the job is.
+    """
     # A bar and JSON lines on one terminal would write into each other.
     bar = words.isatty() and not (lines is not None and lines.isatty())
-    kind = Report if quiet else TerminalReport if bar else PlainReport
+    kind = Report if quiet else TerminalReport if bar else LogReport if many else PlainReport
     report = kind(command, words, lines)
     report.verbose = verbose
     return report
@@ -210,7 +260,8 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _weight(task: Task) -> int:
+def weight(task: Task) -> int:
+    """What a task counts for in the bar."""
     return task.item.size + 1
 
 

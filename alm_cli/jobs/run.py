@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Generic, TypeVar
@@ -14,9 +14,9 @@ from typing import Generic, TypeVar
 from alm_cli.errors import AlmError, InputError
 from alm_cli.jobs.channel import Channel, Stopped
 from alm_cli.jobs.interrupts import orderly
-from alm_cli.jobs.report import Report
+from alm_cli.jobs.report import Report, weight
 from alm_cli.jobs.sinks import remove_temporaries
-from alm_cli.jobs.task import Outcome, Skip, Summary, Task
+from alm_cli.jobs.task import Abort, Outcome, Skip, Summary, Task
 
 Chunk = TypeVar("Chunk")
 Piece = TypeVar("Piece")
@@ -57,21 +57,62 @@ def run(
     is gone, everything stops, unfinished outputs are removed, and the exception goes on.
     """
     able = [task for task in tasks if task.problem is None]
-    job = _Job(steps(), able, together) if able else None
+    job = _Job(steps(), able, min(together, len(able))) if able else None
+    report.start(len(tasks), sum(map(weight, tasks)))
+    if job is None:
+        return follow(_impossible(tasks), report)
+    outcomes = chain(_impossible(tasks), job.outcomes(report))
+    return follow(outcomes, report, stop=job.stop, complete=job.complete)
+
+
+def run_each(
+    tasks: Iterable[Task],
+    steps: Steps[Chunk, Piece],
+    report: Report,
+    *,
+    together: int = 1,
+    earlier: Summary | None = None,
+) -> Summary:
+    """As `run`, for tasks without number: each is made when its turn comes.
+
+    What `earlier` holds at the end, of items that `tasks` knew to need nothing, is counted too.
+    """
+    job = _Job(steps, tasks, together)
+
+    def complete(summary: Summary) -> None:
+        job.complete(summary)
+        if earlier is not None:
+            summary.skipped += earlier.skipped
+            summary.failed += earlier.failed
+
+    return follow(job.outcomes(report), report, stop=job.stop, complete=complete)
+
+
+def follow(
+    outcomes: Iterable[Outcome],
+    report: Report,
+    *,
+    stop: Callable[[], None] | None = None,
+    complete: Callable[[Summary], None] | None = None,
+) -> Summary:
+    """Count and report outcomes as they come; when anything breaks that off, `stop` their source.
+
+    In the end `complete` may add to the sum what no outcome tells.
+    """
     summary, began = Summary(), time.perf_counter()
-    report.start(tasks)
     try:
         with orderly():
-            for outcome in chain(_impossible(tasks), job.outcomes(report) if job else ()):
+            for outcome in outcomes:
                 summary.add(outcome)
                 summary.wall_s = time.perf_counter() - began
                 report.ended(outcome)
     except BaseException as error:
-        if job:
-            job.stop()
+        if stop is not None:
+            stop()
         report.abandon(summary if isinstance(error, KeyboardInterrupt) else None)
         raise
-    summary.model_s = job.model_s if job else 0.0
+    if complete is not None:
+        complete(summary)
     report.finish(summary)
     return summary
 
@@ -85,17 +126,17 @@ def _impossible(tasks: Sequence[Task]) -> Iterator[Outcome]:
 class _Job(Generic[Chunk, Piece]):
     """The threads of one run: lanes of three, which share the list of tasks."""
 
-    def __init__(self, steps: Steps[Chunk, Piece], tasks: Sequence[Task], lanes: int) -> None:
+    def __init__(self, steps: Steps[Chunk, Piece], tasks: Iterable[Task], lanes: int) -> None:
         self._steps = steps
-        self._count = len(tasks)
+        self._lanes = lanes
         self._todo = iter(tasks)
         self._todo_lock = threading.Lock()
         self._stop = threading.Event()
-        self._ended: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
         self._active: list[Task] = []
         self._threads: list[threading.Thread] = []
         self.model_s = 0.0
-        for _ in range(min(lanes, len(tasks))):
+        for _ in range(lanes):
             read = Channel[tuple[Task, Channel[Chunk]]](_ITEMS, self._stop)
             worked = Channel[tuple[Task, Channel[Piece]]](_ITEMS, self._stop)
             for step in (self._read, read), (self._work, read, worked), (self._write, worked):
@@ -106,8 +147,13 @@ class _Job(Generic[Chunk, Piece]):
         """Begin; the outcome of every task as it ends."""
         for thread in self._threads:
             thread.start()
-        for _ in range(self._count):
-            yield self._next(report)
+        lanes = self._lanes
+        while lanes:
+            outcome = self._next(report)
+            if outcome is None:
+                lanes -= 1
+            else:
+                yield outcome
         for thread in self._threads:
             thread.join(_GRACE_S)
 
@@ -120,17 +166,23 @@ class _Job(Generic[Chunk, Piece]):
                 thread.join(max(0.0, deadline - time.monotonic()))
         remove_temporaries()
 
-    def _next(self, report: Report) -> Outcome:
+    def complete(self, summary: Summary) -> None:
+        """Add what is known at the end."""
+        summary.model_s = self.model_s
+
+    def _next(self, report: Report) -> Outcome | None:
+        """What ended next; None when a lane has nothing more to do."""
         while True:
             try:
                 ended = self._ended.get(timeout=_TICK_S)
             except queue.Empty:
                 report.tick(tuple(self._active))
                 continue
-            if isinstance(ended, Outcome):
+            if isinstance(ended, BaseException):
+                raise ended
+            if ended is not None:
                 self._active.remove(ended.task)
-                return ended
-            raise ended
+            return ended
 
     def _guard(self, step: Callable[..., None], *channels: Channel[object]) -> None:
         try:
@@ -170,11 +222,12 @@ class _Job(Generic[Chunk, Piece]):
     def _write(self, source: Channel[tuple[Task, Channel[Piece]]]) -> None:
         for task, pieces in source:
             self._ended.put(self._written(task, pieces))
+        self._ended.put(None)
 
     def _written(self, task: Task, pieces: Channel[Piece]) -> Outcome:
         try:
             self._steps.write(task, iter(pieces))
-        except (Stopped, BrokenPipeError):
+        except (Abort, BrokenPipeError, Stopped):
             raise
         except Skip as skip:
             return Outcome(task=task, status="skipped", reason=str(skip))
@@ -182,14 +235,14 @@ class _Job(Generic[Chunk, Piece]):
             wall_s = time.perf_counter() - task.began
             details = "".join(traceback.format_exception(error))
             return Outcome(
-                task=task, status="failed", wall_s=wall_s, error=_explain(error), details=details
+                task=task, status="failed", wall_s=wall_s, error=explain(error), details=details
             )
         finally:
             pieces.leave()
         return Outcome(task=task, status="done", wall_s=time.perf_counter() - task.began)
 
 
-def _explain(error: Exception) -> AlmError:
+def explain(error: Exception) -> AlmError:
     """What to tell the user about any error."""
     if isinstance(error, AlmError):
         return error

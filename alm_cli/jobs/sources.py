@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -20,7 +20,8 @@ class Item:
 
     `place` is where it lies below the folder or pattern it was found by (mirrored under `-o DIR`);
     `size` is in bytes, 0 when unknown; `named` is false for what a folder or a pattern gave;
-    `problem` says why it cannot be read at all.
+    `problem` says why it cannot be read at all; `section` is the part that is meant, as the second
+    it begins at and the seconds it lasts (None: to the end).
     """
 
     path: Path | None
@@ -28,6 +29,7 @@ class Item:
     size: int = 0
     named: bool = True
     problem: AlmError | None = None
+    section: tuple[float, float | None] | None = None
 
     @property
     def name(self) -> str:
@@ -82,6 +84,58 @@ def _expand(text: str, suffixes: Collection[str], recursive: bool) -> Iterator[I
         yield _file(path, PurePath(path.name))
 
 
+def walk(
+    folder: str,
+    suffixes: Collection[str],
+    *,
+    recursive: bool,
+    unreadable: Callable[[OSError], None] | None = None,
+) -> Iterator[str]:
+    """The files with one of `suffixes`, sorted: those of a folder before those of its folders.
+
+    Only one folder's names are held at a time, and no file is looked up. Without `unreadable`, a
+    folder that cannot be read raises InputError.
+    """
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            files, folders = _listing(here, suffixes)
+        except OSError as error:
+            if unreadable is None:
+                raise InputError(f"{here}: {error.strerror}") from error
+            unreadable(error)
+            continue
+        yield from sorted(files)
+        if recursive:
+            waiting += sorted(folders, reverse=True)
+
+
+def fixed_part(pattern: str) -> Path:
+    """The folders of a pattern before its first wildcard."""
+    parts = []
+    for part in PurePath(pattern).parent.parts:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+def _listing(folder: str, suffixes: Collection[str]) -> tuple[list[str], list[str]]:
+    """The paths of the files that count, and of the folders, symbolic links to folders aside."""
+    files, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                if not entry.is_symlink():
+                    folders.append(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in suffixes:
+                files.append(entry.path)
+    return files, folders
+
+
 def _folder(folder: Path, suffixes: Collection[str], recursive: bool) -> Iterator[Item]:
     problems: list[Item] = []
 
@@ -91,13 +145,10 @@ def _folder(folder: Path, suffixes: Collection[str], recursive: bool) -> Iterato
         problems.append(Item(where, PurePath(where.name), problem=problem))
 
     empty = True
-    for root, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and PurePath(name).suffix.lower() in suffixes:
-                empty = False
-                path = Path(root, name)
-                yield _file(path, path.relative_to(folder), named=False)
+    paths = walk(str(folder), suffixes, recursive=recursive, unreadable=unreadable)
+    for path in map(Path, paths):
+        empty = False
+        yield _file(path, path.relative_to(folder), named=False)
     yield from problems
     if empty and not problems:
         hint = None if recursive else "--recursive looks into its folders too"
@@ -106,7 +157,7 @@ def _folder(folder: Path, suffixes: Collection[str], recursive: bool) -> Iterato
 
 
 def _pattern(text: str, suffixes: Collection[str], recursive: bool) -> Iterator[Item]:
-    base, empty = _fixed_part(text), True
+    base, empty = fixed_part(text), True
     for path in map(Path, sorted(glob.glob(text, recursive=True))):
         if path.is_dir():
             if "**" in text:
@@ -120,16 +171,6 @@ def _pattern(text: str, suffixes: Collection[str], recursive: bool) -> Iterator[
     if empty:
         problem = InputError(f"{text}: no file matches this pattern")
         yield Item(Path(text), PurePath("pattern"), problem=problem)
-
-
-def _fixed_part(pattern: str) -> Path:
-    """The folders of a pattern before its first wildcard."""
-    parts = []
-    for part in PurePath(pattern).parent.parts:
-        if glob.has_magic(part):
-            break
-        parts.append(part)
-    return Path(*parts)
 
 
 def _file(path: Path, place: PurePath, *, named: bool = True) -> Item:

@@ -18,6 +18,10 @@ class Skip(Exception):  # noqa: N818 - not an error
     """Raised by a step when its item needs nothing done; the text says why."""
 
 
+class Abort(AlmError):  # noqa: N818 - named for what it does
+    """The whole job must end, not only the item at hand: its results cannot be kept."""
+
+
 @dataclass(eq=False)
 class Task:
     """An item on its way to `target` (None: standard output) and the notebook that goes with it.

@@ -221,7 +221,7 @@ def test_oddities_of_the_sound_are_told(alm: Alm, small: Path, tmp_path: Path) -
     assert (quiet.exit_code, quiet.stderr, quiet.stdout) == (0, "", "")
 
 
-@pytest.mark.parametrize(("mode", "streams"), [("mono", 1), ("dual", 2), ("native", 1)])
+@pytest.mark.parametrize(("mode", "streams"), [("mono", 1), ("dual", 2)])
 def test_channels_are_kept_or_mixed(
     alm: Alm, record: Record, small: Path, mode: str, streams: int
 ) -> None:

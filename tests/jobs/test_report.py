@@ -17,6 +17,7 @@ from alm_cli.jobs.report import (
     json_line,
     make_report,
     printable,
+    weight,
 )
 from alm_cli.jobs.sources import Item
 from alm_cli.jobs.task import Outcome, Summary, Task
@@ -51,7 +52,7 @@ def told(report: Report, words: io.StringIO) -> str:
     """What a report says of a whole job."""
     found = outcomes()
     summary = Summary(wall_s=0.5)
-    report.start([outcome.task for outcome in found])
+    report.start(len(found), sum(weight(outcome.task) for outcome in found))
     report.tick([found[0].task])
     for outcome in found:
         summary.add(outcome)
@@ -130,7 +131,7 @@ def test_json_and_words_survive_any_file_name() -> None:
     assert json.loads(line)["input"] == name
     for words in (io.StringIO(), Terminal()):
         report = make_report("encode", words, None, quiet=False, verbose=False)
-        report.start([outcome.task])
+        report.start(1, weight(outcome.task))
         report.ended(outcome)
         report.abandon(None)
         assert "a\\n\\x1b[31m\\udcff[red]é.wav: bad" in words.getvalue()
