@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from alm_cli.errors import AlmError, FormatError, InputError, ModelError, UsageError
     from alm_cli.files.audio import open_audio, open_writer, read_audio
+    from alm_cli.files.shards import open_shards, read_shard
     from alm_cli.files.tokens import iter_tokens, read_tokens, write_tokens
     from alm_cli.systems.codec import Codec, load_codec
     from alm_cli.values import Audio, Latents, Origin, Tokens
@@ -33,8 +34,10 @@ __all__ = [
     "iter_tokens",
     "load_codec",
     "open_audio",
+    "open_shards",
     "open_writer",
     "read_audio",
+    "read_shard",
     "read_tokens",
     "write_tokens",
 ]
@@ -42,6 +45,7 @@ __all__ = [
 _HOMES = {
     "alm_cli.errors": ("AlmError", "FormatError", "InputError", "ModelError", "UsageError"),
     "alm_cli.files.audio": ("open_audio", "open_writer", "read_audio"),
+    "alm_cli.files.shards": ("open_shards", "read_shard"),
     "alm_cli.files.tokens": ("iter_tokens", "read_tokens", "write_tokens"),
     "alm_cli.systems.codec": ("Codec", "load_codec"),
     "alm_cli.values": ("Audio", "Latents", "Origin", "Tokens"),

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from alm_cli import __version__
-from alm_cli.commands import completions, decode, encode, info, models
+from alm_cli.commands import completions, convert, decode, encode, info, models, verify
 from alm_cli.errors import AlmError
 from alm_cli.jobs.interrupts import (
     BROKEN_PIPE,
@@ -94,7 +94,9 @@ def alm(
 
 app.command()(encode.encode)
 app.command()(decode.decode)
+app.command()(convert.convert)
 app.command()(info.info)
+app.command()(verify.verify)
 app.add_typer(models.app, name="models")
 app.command(hidden=True)(completions.completions)
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from alm_cli.errors import ModelError
 
-Task = Literal["codec"]
+Task = Literal["codec", "decoder"]  # a decoder reads the tokens of a codec, and makes none
 
 _SAFETENSORS = ("config.json", "*.safetensors", "*.safetensors.index.json")
 _ASSET = "asset:"
@@ -19,9 +19,10 @@ class ModelCard:
     """What is known of a model before it is loaded.
 
     `source` is `asset:<folder>` for weights in the package, else `<repository>@<revision>`, of
-    which `files` are fetched. Rates are in hertz, `parameters` counts the weights in use;
-    `vocabularies` is empty for features, of which there are `dimension` a frame. `model_types` are
-    those of config.json files that the family reads, by default its own name.
+    which `files` are fetched, or empty for a formula, which has no files. Rates are in hertz,
+    `parameters` counts the weights in use; `vocabularies` is empty for features, of which there
+    are `dimension` a frame. `model_types` are those of config.json files that the family reads, by
+    default its own name.
     """
 
     name: str
@@ -76,7 +77,253 @@ CATALOG = (
         frame_rate=75.0,
         vocabularies=(1024,) * 32,
     ),
+    ModelCard(
+        name="encodec-48khz",
+        task="codec",
+        family="alm_cli.codecs.encodec",
+        # What others have pinned as well; its config.json and weights have not changed since 2023.
+        source="facebook/encodec_48khz@c3def8e7185ac8c8efdce6eb8c4a651e487a503e",
+        note="music, 48 kHz stereo, 3 to 24 kbps",
+        licence="MIT for the code; the card of the weights names none",
+        parameters=16_953_446,
+        rate=48_000,
+        frame_rate=150.0,
+        vocabularies=(1024,) * 16,
+    ),
+    ModelCard(
+        name="mimi",
+        task="codec",
+        family="alm_cli.codecs.mimi",
+        # What others have in their caches: the weights have not changed since September 2024.
+        source="kyutai/mimi@89091b3e466eb6a9d11e537bf26b144f194978f7",
+        note="speech, 24 kHz, 0.14 to 4.4 kbps; Moshi uses the first 8 codebooks",
+        licence="CC-BY-4.0",
+        parameters=96_085_825,
+        rate=24_000,
+        frame_rate=12.5,
+        vocabularies=(2048,) * 32,
+    ),
+    ModelCard(
+        name="vocos-encodec-24khz",
+        task="decoder",
+        family="alm_cli.codecs.vocos",
+        source="charactr/vocos-encodec-24khz@4e61d082c08045a4c11e5b148ad93b1d0c591a14",
+        note="another decoder for encodec-24khz, better speech from the same tokens",
+        licence="MIT",
+        parameters=10_081_410,
+        rate=24_000,
+        frame_rate=75.0,
+        vocabularies=(1024,) * 16,
+        files=("pytorch_model.bin",),
+    ),
+    ModelCard(
+        name="speechtokenizer",
+        task="codec",
+        family="alm_cli.codecs.speechtokenizer",
+        source="fnlp/SpeechTokenizer@4d54939beef00572fa7bfe41ee35a335c3732f51",
+        note="speech, 16 kHz, the first codebook carries content, 4 kbps",
+        licence="Apache-2.0",
+        parameters=111_266_241,
+        rate=16_000,
+        frame_rate=50.0,
+        vocabularies=(1024,) * 8,
+        files=("speechtokenizer_hubert_avg/*",),
+    ),
+    *(
+        ModelCard(
+            name=name,
+            task="codec",
+            family="alm_cli.codecs.dac",
+            source=source,
+            note=note,
+            licence="MIT",
+            parameters=parameters,
+            rate=rate,
+            frame_rate=rate / hop,
+            vocabularies=(1024,) * codebooks,
+        )
+        # The revisions that most others have pinned; the weights have not changed since July 2024.
+        for name, source, rate, hop, codebooks, parameters, note in (
+            (
+                "dac-16khz",
+                "descript/dac_16khz@7c2fc5e759f1f501aefc6e7a0265cc57f5d17ba7",
+                *(16_000, 320, 12, 74_141_697),
+                "speech and music, 16 kHz, 0.5 to 6 kbps",
+            ),
+            (
+                "dac-24khz",
+                "descript/dac_24khz@6ba020b5ba7d9d8076fb90db7e67f27e31980f6e",
+                *(24_000, 320, 32, 74_653_857),
+                "speech and music, 24 kHz, 0.75 to 24 kbps",
+            ),
+            (
+                "dac-44khz",
+                "descript/dac_44khz@c1bc521685adf9cfe247bc39a5ca58917eda1ac4",
+                *(44_100, 512, 9, 76_620_777),
+                "speech and music, 44.1 kHz, 0.86 to 7.75 kbps",
+            ),
+        )
+    ),
+    *(
+        ModelCard(
+            name=name,
+            task="codec",
+            family="alm_cli.codecs.snac",
+            source=source,
+            note=note,
+            licence="MIT",
+            parameters=parameters,
+            rate=rate,
+            frame_rate=rate / hop,
+            vocabularies=(4096,) * codebooks,
+            files=("config.json", "pytorch_model.bin"),
+        )
+        # The heads of the main branches since April 2024.
+        for name, source, rate, hop, codebooks, parameters, note in (
+            (
+                "snac-24khz",
+                "hubertsiuzdak/snac_24khz@d73ad176a12188fcf4f360ba3bf2c2fbbe8f58ec",
+                *(24_000, 512, 3, 19_823_577),
+                "speech, 24 kHz, 12 to 47 frames a second, 0.98 kbps",
+            ),
+            (
+                "snac-32khz",
+                "hubertsiuzdak/snac_32khz@c84c6ac842dc7a44a6fb0f3b576ce94b48a7780f",
+                *(32_000, 384, 4, 54_517_921),
+                "music, 32 kHz, 10 to 83 frames a second, 1.9 kbps",
+            ),
+            (
+                "snac-44khz",
+                "hubertsiuzdak/snac_44khz@873ebef9718b89660340c6f55a2b515e98cfa1d9",
+                *(44_100, 384, 4, 54_517_921),
+                "music, 44.1 kHz, 14 to 115 frames a second, 2.6 kbps",
+            ),
+        )
+    ),
+    *(
+        ModelCard(
+            name=name,
+            task="codec",
+            family="alm_cli.codecs.features",
+            source="",
+            note=note,
+            licence="Apache-2.0",
+            parameters=0,
+            rate=16_000,
+            frame_rate=100.0,
+            vocabularies=(),
+            files=(),
+            dimension=dimension,
+        )
+        for name, dimension, note in (
+            ("mel-80", 80, "log-mel spectrogram of Whisper, features, 16 kHz"),
+            ("mel-128", 128, "log-mel spectrogram of Whisper large-v3, features, 16 kHz"),
+            ("mfcc", 39, "13 cepstra with deltas and their deltas, features, 16 kHz"),
+        )
+    ),
+    *(
+        ModelCard(
+            name=name,
+            task="codec",
+            family="alm_cli.encoders.hubert",
+            source=source,
+            note=f"{note}, features, 16 kHz",
+            licence=licence,
+            parameters=parameters,
+            rate=16_000,
+            frame_rate=50.0,
+            vocabularies=(),
+            dimension=dimension,
+            files=("config.json", "preprocessor_config.json", "pytorch_model.bin"),
+            model_types=("hubert", "wavlm", "wav2vec2"),
+        )
+        # The revisions that unpinned downloads have got for years.
+        for name, source, note, dimension, parameters, licence in (
+            (
+                "hubert-base",
+                "facebook/hubert-base-ls960@dba3bb02fda4248b6e082697eee756de8fe8aa8a",
+                *("English speech", 768, 94_370_816, "Apache-2.0"),
+            ),
+            (
+                "hubert-large",
+                "facebook/hubert-large-ll60k@ff022d095678a2995f3c49bab18a96a9e553f782",
+                *("English speech", 1024, 315_437_568, "Apache-2.0"),
+            ),
+            (
+                "wavlm-base",
+                "microsoft/wavlm-base@efa81aae7ff777e464159e0f877d54eac5b84f81",
+                *("English speech", 768, 94_381_040, "that of microsoft/UniSpeech"),
+            ),
+            (
+                "wavlm-large",
+                "microsoft/wavlm-large@c1423ed94bb01d80a3f5ce5bc39f6026a0f4828c",
+                *("English speech", 1024, 315_451_968, "that of microsoft/UniSpeech"),
+            ),
+            (
+                "wav2vec2-base",
+                "facebook/wav2vec2-base@0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8",
+                *("English speech", 768, 94_370_816, "Apache-2.0"),
+            ),
+        )
+    ),
+    ModelCard(
+        name="wav2vec2-base-pq",
+        task="codec",
+        family="alm_cli.encoders.wav2vec2_pq",
+        source="facebook/wav2vec2-base@0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8",
+        note="English speech, 16 kHz, the pairs of codes that trained wav2vec 2.0, 0.9 kbps",
+        licence="Apache-2.0",
+        parameters=4_529_792,
+        rate=16_000,
+        frame_rate=50.0,
+        vocabularies=(320,) * 2,
+        files=("config.json", "preprocessor_config.json", "pytorch_model.bin"),
+    ),
+    ModelCard(
+        name="w2v-bert-2",
+        task="codec",
+        family="alm_cli.encoders.w2v_bert",
+        # The head of the main branch since January 2024.
+        source="facebook/w2v-bert-2.0@da985ba0987f70aaeb84a80f2851cfac8c697a7b",
+        note="speech in 143 languages, features, 16 kHz",
+        licence="MIT",
+        parameters=580_492_096,
+        rate=16_000,
+        frame_rate=50.0,
+        vocabularies=(),
+        dimension=1024,
+        model_types=("wav2vec2-bert",),
+    ),
+    ModelCard(
+        name="xcodec2",
+        task="codec",
+        family="alm_cli.codecs.xcodec2",
+        source="HKUSTAudio/xcodec2-hf@64bd034d12d441299cdd535b15c33efd6ccdf252",
+        note="speech, 16 kHz, one codebook, 0.8 kbps",
+        licence="CC-BY-NC-4.0",
+        parameters=629_280_682,
+        rate=16_000,
+        frame_rate=50.0,
+        vocabularies=(65_536,),
+        model_types=("xcodec2", "xcodec", "bigcodec"),  # the latter two: the first release
+    ),
+    ModelCard(
+        name="neucodec",
+        task="codec",
+        family="alm_cli.codecs.xcodec2",
+        source="neuphonic/neucodec@30c1fdd19e68aee65d542cf043750d4c0165893e",
+        note="speech, 16 kHz to 24 kHz, one codebook, 0.8 kbps; log in to the hub first",
+        licence="Apache-2.0",
+        parameters=629_936_682,
+        rate=16_000,
+        frame_rate=50.0,
+        vocabularies=(65_536,),
+        model_types=("neucodec",),
+    ),
 )
+
+# Families whose published weights have no revision to pin: they are read from folders.
+_UNLISTED = ("alm_cli.codecs.soundstream",)
 
 
 def find_card(name: str) -> ModelCard:
@@ -84,7 +331,9 @@ def find_card(name: str) -> ModelCard:
     cards = {card.name: card for card in CATALOG}
     if name in cards:
         return cards[name]
-    near = get_close_matches(name.lower(), cards) or list(cards)
+    wanted = name.lower()
+    near = [known for known in cards if known.startswith(wanted)] if wanted else []
+    near = near or get_close_matches(wanted, cards) or list(cards)
     raise ModelError(
         f"there is no model {name!r}",
         hint=f"{' or '.join(near)}? `alm models` lists all; a folder is written ./{name}",
@@ -94,6 +343,12 @@ def find_card(name: str) -> ModelCard:
 def family_of(model_type: str) -> str | None:
     """The module that builds the models whose config.json has this `model_type`."""
     for card in CATALOG:
-        if model_type in (card.model_types or (card.family.rpartition(".")[2],)):
+        own = card.family.rpartition(".")[2]
+        if model_type in card.model_types or model_type.replace("-", "_") == own:
             return card.family
-    return None
+    return next((name for name in _UNLISTED if name.rpartition(".")[2] == model_type), None)
+
+
+def families() -> tuple[str, ...]:
+    """The modules of all families, in the order of their cards."""
+    return tuple(dict.fromkeys((*(card.family for card in CATALOG), *_UNLISTED)))

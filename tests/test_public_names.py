@@ -25,6 +25,7 @@ def test_the_names_are_these() -> None:
         *("Audio", "Latents", "Origin", "Tokens"),
         *("AlmError", "FormatError", "InputError", "ModelError", "UsageError"),
         *("open_audio", "open_writer", "read_audio"),
+        *("open_shards", "read_shard"),
         *("iter_tokens", "read_tokens", "write_tokens"),
         *("Codec", "load_codec"),
         "__version__",

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from alm_cli.errors import FormatError
 
 HEADER_LIMIT = 65_536
+NEWEST_FORMAT = 2
 _BLOCK = 1 << 20
 _WIDTHS = {"U8": 1, "F16": 2, "F32": 4}
 _MOST_AXES = 4
@@ -139,9 +140,10 @@ def parse(raw: bytes) -> Header:
     version = metadata.get("alm_format", "")
     if not re.fullmatch("[1-9][0-9]{0,8}", version):
         raise FormatError("a safetensors file, but not of tokens (no alm_format)", _FOREIGN)
-    if version != "1":
+    if int(version) > NEWEST_FORMAT:
         hint = "update alm (pip install --upgrade alm-cli)"
-        raise FormatError(f"made in format {version}, newer than this program's format 1", hint)
+        known = f"newer than this program's format {NEWEST_FORMAT}"
+        raise FormatError(f"made in format {version}, {known}", hint)
     # Control characters would reach the terminal of whoever asks what the file is.
     if not all(_PLAIN.fullmatch(text) for text in strings):
         raise FormatError("control characters in the metadata")

@@ -76,11 +76,18 @@ class SoundfileSource:
 
     def chunks(self) -> Iterator[Samples]:
         """Blocks [n, C]; raises DamagedError."""
-        seen = 0
+        seen = self._file.tell()
         while len(block := self._read()):
             seen += len(block)
             yield block
         self.truncated = self.truncated or seen < self._frames
+
+    def skip(self, samples: int) -> int:
+        """Leave out the first samples, to the sample in all these formats; how many there were."""
+        try:
+            return int(self._file.seek(min(samples, self._frames)))
+        except sf.SoundFileError as error:
+            raise DamagedError(_reason(error)) from error
 
     def _read(self) -> Samples:
         try:

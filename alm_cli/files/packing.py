@@ -23,17 +23,28 @@ def width_of(vocabulary: int) -> int:
     return max(1, (vocabulary - 1).bit_length())
 
 
-def packed_bytes(vocabularies: Sequence[int], codes_each: int) -> int:
-    """Bytes that hold so many codes of each of these codebooks."""
-    return (codes_each * sum(map(width_of, vocabularies)) + 7) // 8
+def packed_bytes(
+    vocabularies: Sequence[int], frames: int, strides: Sequence[int] = (), streams: int = 1
+) -> int:
+    """Bytes that hold the codes of these codebooks, of which each stands for `strides` frames."""
+    steps = strides or (1,) * len(vocabularies)
+    pairs = zip(vocabularies, steps, strict=True)
+    bits = sum(width_of(vocabulary) * -(-frames // stride) for vocabulary, stride in pairs)
+    return (streams * bits + 7) // 8
 
 
-def pack(codes: NDArray[np.integer], vocabularies: Sequence[int]) -> bytes:
-    """codes [R, F], one vocabulary per row -> packed bytes. InputError: a code is out of range."""
-    size = packed_bytes(vocabularies, codes.shape[1])
+def pack(
+    codes: NDArray[np.integer], vocabularies: Sequence[int], strides: Sequence[int] = ()
+) -> bytes:
+    """codes [R, F], a vocabulary and a stride per row -> packed bytes.
+
+    InputError: a code is out of range, or another than the one that its stride says it repeats.
+    """
+    size = packed_bytes(vocabularies, codes.shape[1], strides)
     packed = np.zeros(size + _SLACK, np.uint8)
     bit = 0
-    for piece, vocabulary in _pieces(codes, vocabularies):
+    _check_repeats(codes, strides)
+    for piece, vocabulary in _pieces(codes, vocabularies, strides):
         if piece.min() < 0 or piece.max() >= vocabulary:
             raise InputError(f"codes outside 0..{vocabulary - 1}, the vocabulary of their codebook")
         _put(packed[bit >> 3 :], bit & 7, width_of(vocabulary), piece.ravel())
@@ -41,11 +52,16 @@ def pack(codes: NDArray[np.integer], vocabularies: Sequence[int]) -> bytes:
     return packed[:size].tobytes()
 
 
-def unpack(packed: memoryview, vocabularies: Sequence[int], out: NDArray[np.int32]) -> None:
+def unpack(
+    packed: memoryview,
+    vocabularies: Sequence[int],
+    out: NDArray[np.int32],
+    strides: Sequence[int] = (),
+) -> None:
     """Packed bytes -> out [R, F], filled in place. FormatError: a code is out of range."""
     source = np.frombuffer(packed, np.uint8)
     bit = 0
-    for piece, vocabulary in _pieces(out, vocabularies):
+    for piece, vocabulary in _pieces(out, vocabularies, strides):
         width = width_of(vocabulary)
         codes = _take(source[bit >> 3 :], bit & 7, width, piece.size)
         if vocabulary < 1 << width and codes.max() >= vocabulary:
@@ -54,23 +70,42 @@ def unpack(packed: memoryview, vocabularies: Sequence[int], out: NDArray[np.int3
         bit += piece.size * width
     if bit & 7 and source[-1] >> (bit & 7):
         raise FormatError("set bits after the last code")
+    for repeated, once in _repeats(out, strides):
+        repeated[...] = once
 
 
 def _pieces(
-    rows: NDArray[np.integer], vocabularies: Sequence[int]
+    rows: NDArray[np.integer], vocabularies: Sequence[int], strides: Sequence[int]
 ) -> Iterator[tuple[NDArray[np.integer], int]]:
     """rows [R, F] -> views of at most _BLOCK codes in packing order, each of one vocabulary."""
-    frames = rows.shape[1]
-    if not frames:
+    if not rows.shape[1]:
         return
-    step = max(1, _BLOCK // frames)
     first = 0
-    for vocabulary, run in groupby(vocabularies):
+    steps = strides or (1,) * len(vocabularies)
+    for (vocabulary, stride), run in groupby(zip(vocabularies, steps, strict=True)):
         last = first + sum(1 for _ in run)
-        for row in range(first, last, step):
-            for frame in range(0, frames, _BLOCK):
-                yield rows[row : min(row + step, last), frame : frame + _BLOCK], vocabulary
+        once = rows[first:last, ::stride]
+        height = max(1, _BLOCK // once.shape[1])
+        for row in range(0, last - first, height):
+            for frame in range(0, once.shape[1], _BLOCK):
+                yield once[row : row + height, frame : frame + _BLOCK], vocabulary
         first = last
+
+
+def _repeats(
+    rows: NDArray[np.integer], strides: Sequence[int]
+) -> Iterator[tuple[NDArray[np.integer], NDArray[np.integer]]]:
+    """rows [R, F] -> views of codes that repeat others, and of those others."""
+    for row, stride in zip(rows, strides, strict=False):
+        for offset in range(1, stride):
+            repeated = row[offset::stride]
+            yield repeated, row[::stride][: len(repeated)]
+
+
+def _check_repeats(codes: NDArray[np.integer], strides: Sequence[int]) -> None:
+    for repeated, once in _repeats(codes, strides):
+        if (repeated != once).any():
+            raise InputError("codes that differ where their codebook has one for several frames")
 
 
 def _put(packed: NDArray[np.uint8], bit: int, width: int, codes: NDArray[np.integer]) -> None:

@@ -159,6 +159,14 @@ class PcmSource:
             rest = data[whole:]
         self.truncated = self.truncated or bool(rest) or bool(self._left)
 
+    def skip(self, samples: int) -> int:
+        """Leave out the first samples without converting them; how many there were."""
+        known = samples if self.length is None else min(samples, self.length)
+        self._stream.skip(known * self._form.frame_bytes)
+        if self._left is not None:
+            self._left -= known * self._form.frame_bytes
+        return known
+
     def _wanted(self) -> int:
         return PIECE if self._left is None else min(self._left, PIECE)
 

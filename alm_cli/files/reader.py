@@ -55,6 +55,7 @@ class AudioReader:
         self._sum = hashlib.sha256()
         self._clean = self._read()
         self._rest = np.zeros((0, source.channels), np.float32)
+        self._skip = 0
 
     @property
     def truncated(self) -> bool:
@@ -65,6 +66,10 @@ class AudioReader:
     def sha256(self) -> str:
         """Of the samples read so far as little-endian float32, interleaved."""
         return self._sum.hexdigest()
+
+    def skip(self, samples: int) -> None:
+        """Begin so many samples later, exactly; to be said before the first block is asked for."""
+        self._skip = samples
 
     def blocks(self, samples: int) -> Iterator[NDArray[np.float32]]:
         """Blocks [C, samples] of what is left, the last one shorter; raises InputError."""
@@ -86,7 +91,7 @@ class AudioReader:
 
     def _read(self) -> Iterator[Samples]:
         try:
-            for chunk in self._source.chunks():
+            for chunk in self._chunks():
                 if chunk.size:
                     chunk = self._mend(chunk)
                     self._sum.update(np.ascontiguousarray(chunk, "<f4").data)
@@ -98,6 +103,14 @@ class AudioReader:
                 f"{self.name}: damaged after {where} ({error})",
                 hint="`ffmpeg -i FILE out.wav` saves what can be saved",
             ) from error
+
+    def _chunks(self) -> Iterator[Samples]:
+        """What the source gives after the samples to skip, which most sources leave out quickly."""
+        quick = getattr(self._source, "skip", None)
+        left = self._skip - (quick(self._skip) if quick else 0)
+        for chunk in self._source.chunks():
+            yield chunk[left:] if left else chunk
+            left -= min(left, len(chunk))
 
     def _mend(self, chunk: Samples) -> Samples:
         """Replace what is not a number, count what is beyond full scale."""

@@ -1,4 +1,4 @@
-"""The token file, format version 1: what docs/token-file.md specifies, written and read."""
+"""The token file: what docs/token-file.md specifies, written and read."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from alm_cli.errors import FormatError, InputError
 from alm_cli.files.container import Header, Source
+from alm_cli.files.entropy import unsqueeze
 from alm_cli.files.packing import unpack
-from alm_cli.files.segment import FLOATS, Segment, describe, pieces
+from alm_cli.files.priors import prior_named
+from alm_cli.files.segment import FLOATS, Pack, Segment, describe, pieces
 from alm_cli.values import Latents, Origin, Tokens
 
 TOKEN_SUFFIX = ".alm"
@@ -28,7 +30,8 @@ _DAMAGED = "the file is damaged or incomplete: copy it again or encode the recor
 class TokenInfo:
     """What the headers of a token file say: `codebooks` is 0 for latents, `dimensions` for codes.
 
-    The bytes of `file_bytes` that are neither payload nor side information are headers.
+    The bytes of `file_bytes` that are neither payload nor side information are headers. `pack` is
+    that of the last segment.
     """
 
     kind: str
@@ -42,19 +45,27 @@ class TokenInfo:
     payload_bytes: int
     side_bytes: int
     file_bytes: int
+    pack: Pack = "bits"
 
 
-def to_bytes(value: Tokens | Latents) -> bytes:
-    """One segment as bytes. InputError: the format cannot hold this value."""
-    return b"".join(pieces(value))
+def to_bytes(value: Tokens | Latents, pack: Pack = "bits") -> bytes:
+    """One segment as bytes. InputError: the format cannot hold this value.
+
+    With "entropy" codes take as few bytes as a model of them can foresee, some time, and never
+    more bytes than with "bits".
+    """
+    return b"".join(pieces(value, pack))
 
 
-def write_tokens(target: Path | str | BinaryIO, value: Tokens | Latents) -> None:
+def write_tokens(
+    target: Path | str | BinaryIO, value: Tokens | Latents, *, pack: Pack = "bits"
+) -> None:
     """Write one segment: a path appears at once and whole, a buffered stream is flushed.
 
-    InputError: the format cannot hold this value, or the path cannot be written.
+    `pack` as in `to_bytes`. InputError: the format cannot hold this value, or the path cannot be
+    written.
     """
-    blocks = pieces(value)
+    blocks = pieces(value, pack)
     if isinstance(target, (Path, str)):
         _replace(Path(target), blocks)
     else:
@@ -115,6 +126,7 @@ def probe_tokens(path: Path | str) -> TokenInfo:
             payload_bytes=payload,
             side_bytes=side,
             file_bytes=path.stat().st_size,
+            pack=last.pack,
         )
 
 
@@ -122,8 +134,10 @@ def narrow(tokens: Tokens, codebooks: int) -> Tokens:
     """The first `codebooks` codebooks of `tokens`. InputError: it has fewer, or none is asked."""
     if not 1 <= codebooks <= tokens.codebooks:
         raise InputError(f"{codebooks} codebooks asked of tokens that have {tokens.codebooks}")
-    vocabularies = tokens.origin.vocabularies[:codebooks]
-    origin = replace(tokens.origin, vocabularies=vocabularies)
+    vocabularies, strides = tokens.origin.vocabularies, tokens.origin.strides
+    origin = replace(
+        tokens.origin, vocabularies=vocabularies[:codebooks], strides=strides[:codebooks]
+    )
     return replace(tokens, codes=tokens.codes[:, :codebooks], origin=origin)
 
 
@@ -194,41 +208,54 @@ class _Parts:
     """The data of segments, kept packed until all are there: unpacked codes exist only once."""
 
     def __init__(self) -> None:
-        self._blocks: list[tuple[int, memoryview]] = []
+        self._blocks: list[tuple[Segment, memoryview]] = []
         self._sides: dict[str, list[NDArray[np.float32]]] = {}
 
     def add(self, segment: Segment, data: memoryview) -> None:
         """Keep the data of the next segment."""
-        self._blocks.append((segment.frames, data[segment.payload.begin : segment.payload.end]))
+        self._blocks.append((segment, data[segment.payload.begin : segment.payload.end]))
         for name, entry in segment.sides.items():
             array = np.frombuffer(data[entry.begin : entry.end], FLOATS["F32"])
             self._sides.setdefault(name, []).append(array.reshape(entry.shape))
 
     def join(self, like: Segment, origin: Origin) -> Tokens | Latents:
         """All segments as one value. FormatError: a code or a number is impossible."""
-        frames = sum(count for count, _ in self._blocks)
+        frames = sum(segment.frames for segment, _ in self._blocks)
         side = {
             name: _finite(np.concatenate(arrays, dtype=np.float32))
             for name, arrays in self._sides.items()
         }
         if like.kind == "tokens":
             codes = np.empty((like.streams, like.rows, frames), np.int32)
-            rows = codes.reshape(like.streams * like.rows, frames)
-            for start, stop, block in self._placed():
-                unpack(block, origin.vocabularies * like.streams, rows[:, start:stop])
+            for start, segment, block in self._placed():
+                _unpack(segment, block, codes, slice(start, start + segment.frames))
             return Tokens(codes, origin, side)
         values = np.empty((like.streams, like.rows, frames), np.float32)
-        for start, stop, block in self._placed():
+        for start, segment, block in self._placed():
             part = np.frombuffer(block, FLOATS[like.payload.dtype])
-            values[:, :, start:stop] = part.reshape(like.streams, like.rows, stop - start)
+            shaped = part.reshape(segment.payload.shape)
+            values[:, :, start : start + segment.frames] = shaped
         return Latents(_finite(values), origin, side)
 
-    def _placed(self) -> Iterator[tuple[int, int, memoryview]]:
-        """First frame, end and data of each segment."""
-        stop = 0
-        for count, block in self._blocks:
-            start, stop = stop, stop + count
-            yield start, stop, block
+    def _placed(self) -> Iterator[tuple[int, Segment, memoryview]]:
+        """First frame, header and data of each segment."""
+        start = 0
+        for segment, block in self._blocks:
+            yield start, segment, block
+            start += segment.frames
+
+
+def _unpack(segment: Segment, block: memoryview, codes: NDArray[np.int32], frames: slice) -> None:
+    """The codes of a segment -> those frames of codes [S, K, F], filled in place."""
+    sizes, strides = segment.origin.vocabularies, segment.origin.strides
+    if segment.pack == "bits":
+        rows = codes.reshape(segment.streams * segment.rows, codes.shape[2])
+        unpack(block, sizes * segment.streams, rows[:, frames], strides * segment.streams)
+        return
+    prior = prior_named(segment.prior) if segment.prior else None
+    if prior is not None and (strides or not prior.suits(sizes)):
+        raise FormatError("entropy-coded with the prior of other codebooks")
+    unsqueeze(block, sizes, strides or (1,) * len(sizes), prior, codes[:, :, frames])
 
 
 def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ def run(*arguments: str) -> tuple[int, str, set[str]]:
 @pytest.mark.parametrize(
     "line",
     ["--help", "--version", "encode --help", "decode --help", "info --help", "models --help"]
+    + ["convert --help", "verify --help", "models convert --help"]
     + ["models", "models show alm-codec", "info --frame-rate 50 --codebooks 4 --vocabulary 1024"],
 )
 def test_words_need_nothing_heavy(line: str) -> None:
@@ -33,6 +34,7 @@ def test_words_need_nothing_heavy(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     ["enocde", "encode", "encode --no-such-option a.wav", "decode --codebooks many a.alm"]
+    + ["verify", "verify -", "verify a.wav --min-stream 2", "models convert a.pt"]
     + ["encode a.wav --codebooks 2 --bitrate 3", "encode a.wav --skip-existing --overwrite"],
 )
 def test_mistakes_need_nothing_heavy(line: str) -> None:

@@ -147,9 +147,9 @@ def test_other_files_are_told_apart(data: bytes, reason: str) -> None:
 
 def test_a_newer_format_says_so() -> None:
     table, data = taken_apart(small())
-    table["__metadata__"] = {"alm_format": "2", "new": "different"}
+    table["__metadata__"] = {"alm_format": "3", "new": "different"}
     table["novelty"] = {"dtype": "U8", "shape": [7], "data_offsets": [0, 7]}
-    with pytest.raises(FormatError, match="made in format 2, newer") as caught:
+    with pytest.raises(FormatError, match="made in format 3, newer") as caught:
         read_tokens(io.BytesIO(forged(table, data)))
     assert "update alm" in str(caught.value.hint)
 
