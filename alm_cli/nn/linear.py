@@ -26,13 +26,12 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     count = x.numel() // x.shape[-1]
     if not 0 < count <= _FEW or weight.numel() < _MANY or not is_plain(x):
         return F.linear(x, weight, bias)
-    # With the operands as F.linear passes them MKL reads weights at half the speed or less, and
-    # for a single vector it uses one thread only.
-    rows = x.reshape(count, -1)
-    rows = rows.expand(2, -1).contiguous() if count == 1 else rows.contiguous()
-    y = torch.mm(weight, rows.t()).t()[:count]
-    y = y.contiguous() if bias is None else y + bias
-    return y.view(*x.shape[:-1], -1)
+    # Operands in this order, not as F.linear(x, weight) passes them, let MKL read the weights at
+    # twice the speed and more, but only for two vectors and more, and one after the other.
+    rows = x.reshape(count, -1) if count > 1 else x.reshape(1, -1).expand(2, -1)
+    columns = F.linear(weight, rows.contiguous())
+    y = (columns if count > 1 else columns[:, :1]).t().contiguous().view(*x.shape[:-1], -1)
+    return y if bias is None else y.add_(bias)
 
 
 def is_plain(x: Tensor) -> bool:

@@ -72,7 +72,7 @@ class NarrowConvTranspose(ConvTranspose):
         else:
             return F.conv_transpose1d(x, self.weight, None, self.stride, groups=self.groups)
         batch, length, stride = x.shape[0], x.shape[-1], self.stride
-        windows = windows.view(batch, length, outputs, kernel)
+        windows = windows.reshape(batch, length, outputs, kernel)
         pieces = -(-kernel // stride)
         y = x.new_zeros(batch, outputs, length + pieces - 1, stride)
         for piece in range(pieces):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import cast
 
 import torch
@@ -61,17 +62,15 @@ class TableCodebook(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """x [..., D] -> codes [...] int64."""
-        x = x.float()
+        table, x = self.table.float(), x.float()
         length = x.square().sum(-1, keepdim=True)
-        with torch.autocast(x.device.type, enabled=False):
-            rows = torch.cat((x * -2, length, torch.ones_like(length)), -1)
-            square = product(rows, self.table.float())
+        square = product(torch.cat((x * -2, length, torch.ones_like(length)), -1), table)
         # The root makes near distances equal, of which the first wins.
         return square.clamp_min_(0).sqrt_().argmin(-1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes [...] -> [..., D] float32."""
-        return F.embedding(codes, self.table.float())[..., :-2]
+        return torch.embedding(self.table.float(), codes)[..., :-2]
 
 
 def as_table(vectors: Tensor) -> Tensor:
@@ -111,8 +110,8 @@ class ResidualVQ(nn.Module):
             total = total + book.decode(indices)
         return total.mT
 
-    def _books(self, count: int | None) -> Sequence[Codebook]:
-        return cast("Sequence[Codebook]", self.codebooks[:count])
+    def _books(self, count: int | None) -> Iterator[Codebook]:
+        return islice(cast("Iterator[Codebook]", iter(self.codebooks)), count)
 
 
 class ProjectedVQ(ResidualVQ):

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from alm_cli.nn.quantize import Codebook, ResidualVQ
+from alm_cli.nn.quantize import (
+    Codebook,
+    ProjectedVQ,
+    ResidualVQ,
+    SplitVQ,
+    TableCodebook,
+    as_table,
+)
 
 
 def codebook(vectors: Tensor) -> Codebook:
@@ -75,3 +82,69 @@ def test_fewer_codebooks_are_a_prefix_that_decodes() -> None:
         codes = part.encode(x, books)
         assert torch.equal(codes, part.encode(x)[:, :books])
         assert part.decode(codes).shape == x.shape
+
+
+def table(vectors: Tensor) -> TableCodebook:
+    book = TableCodebook(*vectors.shape)
+    book.table.copy_(as_table(vectors))
+    return book
+
+
+def split(semantic: int = 1, acoustic: int = 3) -> SplitVQ:
+    torch.manual_seed(2)
+    branches = [ProjectedVQ(books, 16, 6, 4, TableCodebook) for books in (semantic, acoustic)]
+    for branch in branches:
+        for level, book in enumerate(branch.codebooks):
+            book.table.copy_(as_table(torch.randn(16, 4) * 0.6**level))
+    return SplitVQ(*branches)
+
+
+@pytest.mark.parametrize("count", [1, 2, 300])
+@pytest.mark.parametrize("offset", [0.0, 1.0, 30.0, 300.0])
+def test_a_table_is_searched_as_cdist_does(offset: float, count: int) -> None:
+    torch.manual_seed(int(offset))
+    vectors, x = offset + torch.randn(64, 16), offset + torch.randn(count, 16)
+    nearest = torch.cdist(x[None], vectors[None])[0].argmin(-1)
+    assert torch.equal(table(vectors).encode(x), nearest)
+    assert torch.equal(table(vectors).decode(nearest), vectors[nearest])
+
+
+def test_in_a_table_too_the_first_of_equal_vectors_wins() -> None:
+    vectors = torch.randint(-9, 9, (6, 4)).float()
+    vectors[4] = vectors[1]
+    assert table(vectors).encode(vectors[[4, 1]]).tolist() == [1, 1]
+    assert torch.equal(table(vectors).vectors, vectors)
+
+
+def test_two_large_books_agree_wherever_rounding_does_not_decide() -> None:
+    """Large enough for the product with few vectors."""
+    torch.manual_seed(3)
+    vectors, x = torch.randn(512, 128), torch.randn(2, 128)
+    for count in (1, 2):
+        assert torch.equal(table(vectors).encode(x[:count]), codebook(vectors).encode(x[:count]))
+
+
+@torch.no_grad()
+def test_codes_in_a_smaller_space_are_those_of_the_projection() -> None:
+    part, x = split().acoustic, torch.randn(2, 6, 9)
+    assert torch.equal(part.encode(x), ResidualVQ.encode(part, part.before(x)))
+    codes = part.encode(x)
+    expected = part.after(ResidualVQ.decode(part, codes))
+    torch.testing.assert_close(part.decode(codes), expected)
+    assert part.decode(codes).shape == x.shape
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("semantic", [1, 2])
+def test_both_branches_code_x_and_their_sum_decodes(semantic: int) -> None:
+    part, x = split(semantic), torch.randn(2, 6, 9)
+    codes = part.encode(x)
+    assert codes.shape == (2, semantic + 3, 9)
+    assert torch.equal(codes[:, :semantic], part.semantic.encode(x))
+    assert torch.equal(codes[:, semantic:], part.acoustic.encode(x))
+    for books in range(1, semantic + 4):
+        assert torch.equal(part.encode(x, books), codes[:, :books])
+        expected = part.semantic.decode(codes[:, : min(books, semantic)])
+        if books > semantic:
+            expected = expected + part.acoustic.decode(codes[:, semantic:books])
+        torch.testing.assert_close(part.decode(codes[:, :books]), expected)
