@@ -12,6 +12,7 @@ from torch import Tensor
 from alm_cli.codecs.encodec import FAMILY, KEYS, Encodec, EncodecConfig
 from alm_cli.errors import ModelError
 from alm_cli.nn.state import State
+from tests.clips import recorded
 from tests.laws import every, past_is_fixed, streaming_equals_whole
 from tests.oracles import EncodecPair, assert_same_codes, encodec_pair, header
 
@@ -66,6 +67,11 @@ def test_codes_are_those_of_the_reference(pair: EncodecPair, length: int) -> Non
         assert min(used) > 40, "codes that do not vary prove nothing"
 
 
+def test_real_recordings_have_the_codes_of_the_reference(pair: EncodecPair, shared: Path) -> None:
+    for wave in recorded(shared, 8, 2300):
+        assert_same_codes(pair, wave, 24.0)
+
+
 def test_every_bandwidth_is_its_number_of_books(pair: EncodecPair) -> None:
     wave, books = recording(6000), []
     for bandwidth in pair.bandwidths:
@@ -75,9 +81,9 @@ def test_every_bandwidth_is_its_number_of_books(pair: EncodecPair) -> None:
 
 
 def test_the_wave_is_that_of_the_reference(pair: EncodecPair) -> None:
-    shapes = ((1, 2), (6, 8), (7, 8), (8, 8), (151, 8), (301, 4))
+    shapes = ((1, 2), (6, 8), (7, 8), (8, 8), (151, 8))
     several = [torch.randint(0, 1024, (1, books, frames)) for frames, books in shapes]
-    for codes in (*several, pair.ours.encode(recording(30_000))):
+    for codes in (*several, pair.ours.encode(recording(9000))):
         theirs = pair.their_wave(codes)
         assert theirs.std() > 0.02
         torch.testing.assert_close(pair.ours.decode(codes), theirs, atol=1e-5, rtol=0)
@@ -203,8 +209,8 @@ def test_trap_the_first_release_names_its_tensors_otherwise(tmp_path: Path, sett
 def test_any_chunking_of_the_wave_gives_the_same_codes(
     pair: EncodecPair, tiny: EncodecPair
 ) -> None:
-    wave = recording(20_011)
-    for ends in ([7 * HOP], [7 * HOP, 8 * HOP, 30 * HOP, 62 * HOP], [50 * HOP]):
+    wave = recording(8011)
+    for ends in ([7 * HOP], [7 * HOP, 8 * HOP, 20 * HOP]):
         streaming_equals_whole(lambda x, s: pair.ours.encode(x, 8, s), wave, ends)
     wave = recording(1601)
     for size in (56, 64, 72, 400, 1600):
@@ -216,8 +222,8 @@ def test_any_chunking_of_the_wave_gives_the_same_codes(
 def test_any_chunking_of_the_codes_gives_the_same_wave(
     pair: EncodecPair, tiny: EncodecPair
 ) -> None:
-    codes = torch.randint(0, 1024, (1, 8, 60))
-    for ends in ([7], [7, 8, 30], [59]):
+    codes = torch.randint(0, 1024, (1, 8, 30))
+    for ends in ([7], [7, 8, 29]):
         streaming_equals_whole(pair.ours.decode, codes, ends)
     codes = torch.randint(0, 64, (2, 8, 200))
     for ends in ([7, 8, 9, 150], every(1, 200)[6:], every(64, 200)):
@@ -232,7 +238,7 @@ def test_one_stream_may_be_one_short_call(tiny: EncodecPair) -> None:
 
 
 def test_a_batch_is_its_rows_to_the_last_bit(pair: EncodecPair) -> None:
-    wave = recording(9000, batch=3)
+    wave = recording(4000, batch=3)
     codes = pair.ours.encode(wave, 8)
     rows = [pair.ours.encode(row, 8) for row in wave.split(1)]
     assert torch.equal(codes, torch.cat(rows))

