@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Half a second: the widest activations stay in a processor's cache, where the GELU takes an eighth
-# of the time and the products are large enough.
-_BLOCK_FRAMES = 25
+# A second: the widest activations stay in a processor's cache, where the GELU takes an eighth of
+# the time, and the products are large enough.
+_BLOCK_FRAMES = 50
 
 
 @dataclass(frozen=True, kw_only=True)
