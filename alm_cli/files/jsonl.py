@@ -107,17 +107,18 @@ def _codes(line: Mapping[str, Any], origin: Origin) -> NDArray[np.int64]:
             pass
         case _:
             raise FormatError("codes that are not [streams][codebooks][codes]", _DAMAGED)
-    strides = origin.strides or (1,) * len(first)
-    if len(strides) < len(first) or max(strides) > LARGEST_STRIDE:
-        raise FormatError(f"strides {strides[:8]} for {len(first)} codebooks", _DAMAGED)
+    count = len(origin.vocabularies)
+    strides = origin.strides or (1,) * count
+    if not len(first) == len(strides) == count or max(strides) > LARGEST_STRIDE:
+        raise FormatError(f"{len(first)} codebooks with strides {strides[:8]}", _DAMAGED)
     books = [[_array(book, "iu") for book in stream] for stream in streams]
-    frames = line.get("frames", len(books[0][0]) * strides[0])
+    frames = _field(line.get("frames", books[0][0].size * strides[0]), "frames", int)
+    shapes = [(-(-frames // stride),) for stride in strides]
     dense = []
     for stream in books:
-        sizes = [-(-frames // stride) for stride in strides[: len(first)]]
-        if type(frames) is not int or [book.shape for book in stream] != [(n,) for n in sizes]:
+        if [book.shape for book in stream] != shapes:
             raise FormatError(f"codes that do not make {str(frames)[:20]} frames", _DAMAGED)
-        pairs = zip(stream, strides, strict=False)
+        pairs = zip(stream, strides, strict=True)
         dense.append(np.stack([book.repeat(stride)[:frames] for book, stride in pairs]))
     return np.stack(dense)
 

@@ -8,7 +8,8 @@ Anything else is refused. Nothing is imported, and nothing that the file names i
 
 from __future__ import annotations
 
-import pickletools
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
@@ -20,9 +21,23 @@ from alm_cli.errors import FormatError
 
 # A codec's file has about a hundred; each can make an object that is larger than itself.
 _MOST_STEPS = 10_000
-_VALUES = {
-    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+# Instructions by their byte: those without an argument, with a number (bytes, signed), with so many
+# bytes as a number before them says. A pickle has more, which plain values do not need.
+_ALONE = {
+    **{b"(": "MARK", b".": "STOP", b"N": "NONE", b"\x88": "NEWTRUE", b"\x89": "NEWFALSE"},
+    **{b")": "EMPTY_TUPLE", b"\x85": "TUPLE1", b"\x86": "TUPLE2", b"\x87": "TUPLE3", b"t": "TUPLE"},
+    **{b"]": "EMPTY_LIST", b"a": "APPEND", b"e": "APPENDS"},
+    **{b"}": "EMPTY_DICT", b"s": "SETITEM", b"u": "SETITEMS"},
+    **{b"\x94": "MEMOIZE", b"\x93": "STACK_GLOBAL", b"R": "REDUCE", b"b": "BUILD"},
+}
+_NUMBERS = {
+    **{b"K": ("INT", 1), b"M": ("INT", 2), b"J": ("SIGNED", 4), b"G": ("FLOAT", 8)},
+    **{b"q": ("PUT", 1), b"r": ("PUT", 4), b"h": ("GET", 1), b"j": ("GET", 4)},
+    **{b"\x80": ("PROTO", 1), b"\x95": ("FRAME", 8)},
+}
+_COUNTED = {
+    **{b"\x8c": ("TEXT", 1), b"X": ("TEXT", 4), b"\x8a": ("LONG", 1)},
+    **{b"C": ("BYTES", 1), b"B": ("BYTES", 4), b"\x8e": ("BYTES", 8)},
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -52,6 +67,10 @@ class _Array:
     """An array whose contents have not come yet."""
 
 
+class _Words(tuple[Any, ...]):
+    """A tuple with any of these in it, which is no value either."""
+
+
 def plain_values(data: bytes) -> object:
     """The value of a pickle: None, truths, numbers, texts, bytes, tuples, lists, dicts, arrays.
 
@@ -59,15 +78,43 @@ def plain_values(data: bytes) -> object:
     """
     machine = _Machine()
     try:
-        for step, (opcode, given, _) in enumerate(pickletools.genops(data)):
+        for step, (name, given) in enumerate(_instructions(data)):
             if step == _MOST_STEPS:
                 raise FormatError("a pickle of too many parts")
-            if opcode.name == "STOP":
+            if name == "STOP":
                 return machine.result()
-            machine.follow(opcode.name, given)
+            machine.follow(name, given)
     except (ValueError, IndexError, TypeError, KeyError):
         raise FormatError("a damaged pickle") from None
     raise FormatError("a pickle without an end")
+
+
+def _instructions(data: bytes) -> Iterator[tuple[str, Any]]:
+    """Each instruction with its argument. FormatError: another one. ValueError: it is cut off."""
+    place = 0
+
+    def taken(count: int) -> bytes:
+        nonlocal place
+        if count > len(data) - place:
+            raise ValueError
+        place += count
+        return data[place - count : place]
+
+    while place < len(data):
+        byte = taken(1)
+        if byte in _ALONE:
+            yield _ALONE[byte], None
+        elif byte in _NUMBERS:
+            name, size = _NUMBERS[byte]
+            yield name, taken(size)
+        elif byte in _COUNTED:
+            name, size = _COUNTED[byte]
+            yield name, taken(int.from_bytes(taken(size), "little"))
+        elif byte == b"c":
+            end = data.index(b"\n", data.index(b"\n", place) + 1) + 1
+            yield "GLOBAL", taken(end - place).decode().split("\n")[:2]
+        else:
+            raise FormatError(f"a pickle with the instruction {byte!r}, which plain values lack")
 
 
 class _Machine:
@@ -79,26 +126,36 @@ class _Machine:
 
     def result(self) -> object:
         """The one value that is left."""
-        (value,) = self._stack
+        (value,) = _values(self._stack)
         return value
 
     def follow(self, name: str, given: Any) -> None:
-        """Do one instruction. FormatError: it is not one of plain values."""
-        if name in _VALUES:
-            self._stack.append(given)
-        elif name in _CONSTANTS:
+        """Do one instruction. FormatError: it does not make plain values."""
+        if name in _CONSTANTS:
             self._stack.append(_CONSTANTS[name])
         elif name in _TUPLES:
-            self._stack.append(tuple(self._last(_TUPLES[name])))
-        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self._memory[len(self._memory) if given is None else given] = self._stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            self._stack.append(self._memory[given])
+            self._stack.append(_tuple(self._last(_TUPLES[name])))
+        elif name == "MEMOIZE":
+            self._memory[len(self._memory)] = self._stack[-1]
+        elif name == "PUT":
+            self._memory[int.from_bytes(given, "little")] = self._stack[-1]
+        elif name == "GET":
+            self._stack.append(self._memory[int.from_bytes(given, "little")])
         elif name not in ("PROTO", "FRAME"):
             self._build(name, given)
 
     def _build(self, name: str, given: Any) -> None:
         match name:
+            case "INT":
+                self._stack.append(int.from_bytes(given, "little"))
+            case "SIGNED" | "LONG":
+                self._stack.append(int.from_bytes(given, "little", signed=True))
+            case "FLOAT":
+                self._stack.append(struct.unpack(">d", given)[0])
+            case "TEXT":
+                self._stack.append(given.decode("utf-8", "surrogatepass"))
+            case "BYTES":
+                self._stack.append(given)
             case "MARK":
                 self._stack.append(_MARK)
             case "EMPTY_LIST":
@@ -106,7 +163,7 @@ class _Machine:
             case "EMPTY_DICT":
                 self._stack.append({})
             case "TUPLE":
-                self._stack.append(tuple(self._marked()))
+                self._stack.append(_tuple(self._marked()))
             case "APPEND":
                 self._extend(self._last(1))
             case "APPENDS":
@@ -116,7 +173,7 @@ class _Machine:
             case "SETITEMS":
                 self._set(self._marked())
             case "GLOBAL":
-                self._stack.append(_name(*given.split(" ")))
+                self._stack.append(_name(*given))
             case "STACK_GLOBAL":
                 self._stack.append(_name(*self._last(2)))
             case "REDUCE":
@@ -124,8 +181,6 @@ class _Machine:
             case "BUILD":
                 target, state = self._last(2)
                 self._replace(target, _filled(target, state))
-            case _:
-                raise FormatError(f"a pickle with the instruction {name}, which plain values lack")
 
     def _last(self, count: int) -> list[Any]:
         start = len(self._stack) - count
@@ -153,13 +208,28 @@ class _Machine:
         target = self._stack[-1]
         if type(target) is not list:
             raise ValueError
-        target.extend(values)
+        target.extend(_values(values))
 
     def _set(self, values: list[Any]) -> None:
         target, keys = self._stack[-1], values[::2]
         if type(target) is not dict or not all(type(key) is str for key in keys):
             raise ValueError
-        target.update(zip(keys, values[1::2], strict=True))
+        target.update(zip(keys, _values(values[1::2]), strict=True))
+
+
+def _is_value(thing: object) -> bool:
+    return thing is not _MARK and not isinstance(thing, _Name | _Type | _Array | _Words)
+
+
+def _values(things: list[Any]) -> list[Any]:
+    """The same, if all of them are values."""
+    if not all(map(_is_value, things)):
+        raise FormatError("a pickle of something that is not a plain value")
+    return things
+
+
+def _tuple(things: list[Any]) -> tuple[Any, ...]:
+    return tuple(things) if all(map(_is_value, things)) else _Words(things)
 
 
 def _name(module: object, name: object) -> _Name:

@@ -34,7 +34,8 @@ def read_any(source: Path | BinaryIO, name: str, like: Origin | None = None) -> 
     except FormatError as error:
         # Those of token files say their name already.
         told = error.message.removeprefix("<stream>: ")
-        raise FormatError(f"{name}: {told}", error.hint) from None
+        hint = error.hint or "the file is damaged: copy it again"
+        raise FormatError(f"{name}: {told}", hint) from None
 
 
 def _read(data: bytes, like: Origin | None) -> Tokens | Latents:
