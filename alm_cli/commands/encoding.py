@@ -98,19 +98,24 @@ class Settings:
         return encoding
 
     def _codec(self) -> Codec:
-        from alm_cli.systems.codec import load_codec
+        """The codec, or the encoder of which one layer is asked for, or its units."""
+        if all(choice is None for choice in (self.layer, self.kmeans, self.normalize)):
+            from alm_cli.systems.codec import load_codec
+
+            return load_codec(
+                self.model, device=self.device, dtype=self.dtype, threads=self.threads
+            )
         from alm_cli.systems.units import load_units
 
-        load = partial(load_codec, self.model)
-        if any(value is not None for value in (self.layer, self.kmeans, self.normalize)):
-            load = partial(
-                load_units,
-                self.model,
-                layer=self.layer,
-                kmeans=self.kmeans,
-                normalize=self.normalize,
-            )
-        return load(device=self.device, dtype=self.dtype, threads=self.threads)
+        return load_units(
+            self.model,
+            layer=self.layer,
+            kmeans=self.kmeans,
+            normalize=self.normalize,
+            device=self.device,
+            dtype=self.dtype,
+            threads=self.threads,
+        )
 
     def asked(self, encoding: Encoding) -> Mapping[str, object]:
         """What must be the same for two runs to give the same tokens."""

@@ -239,6 +239,7 @@ def json_line(command: str, outcome: Outcome) -> str:
         record |= {"seconds": round(task.seconds, 6), "wall_s": round(outcome.wall_s, 3)}
         record |= task.facts
     elif outcome.error is not None:
+        record |= {key: task.facts[key] for key in ("id",) if key in task.facts}
         record |= {"error": outcome.error.message, "hint": outcome.error.hint}
     else:
         record["reason"] = outcome.reason

@@ -205,22 +205,24 @@ def test_manifests_name_parts_of_recordings(
 
 
 def test_the_folder_may_be_reached_from_elsewhere(
-    alm: Alm, tree: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alm: Alm, tree: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Paths are those of the first run, and an index says them as they were given."""
-    monkeypatch.chdir(tmp_path)
+    top = tree.parent
+    monkeypatch.chdir(top)
     words = ("encode", "in", "-rqm", small, "--shards", 2, "--num-shards", 2, "--shard-index")
     alm(*words, 0, "-o", "out")
     monkeypatch.chdir("/")
-    alm(*words, 1, "-o", tmp_path / "out")
-    monkeypatch.chdir(tmp_path)
+    alm(*words, 1, "-o", top / "out")
+    monkeypatch.chdir(top)
     alm(*words[:-3], "-o", "whole")
-    assert shards_of(tmp_path / "out") == shards_of(tmp_path / "whole")
-    rows = list(read_index(tmp_path / "out/shard-000000.jsonl"))
+    assert shards_of(top / "out") == shards_of(top / "whole")
+    rows = list(read_index(top / "out/shard-000000.jsonl"))
     assert all(row.path.startswith("in/") for row in rows)
 
 
-def test_info_tells_about_shards(alm: Alm, tmp_path: Path, expected: dict[str, bytes]) -> None:
+@pytest.mark.usefixtures("expected")
+def test_info_tells_about_shards(alm: Alm, tmp_path: Path) -> None:
     def facts(name: str) -> dict[str, object]:
         (line,) = lines_of(alm("info", tmp_path / "e" / name, "--json"))
         return line
@@ -326,10 +328,11 @@ def test_a_full_disk_ends_the_job_and_not_the_item(
 KILLER = """
 import hashlib, json, os, random, signal, sys, time
 from pathlib import Path
-import alm_cli.app, alm_cli.codecs.alm_codec, alm_cli.files.audio, alm_cli.systems.codec
+from alm_cli.app import app, main
 
 out, log, lanes, kills, *words = sys.argv[1:]
 out, kills, chance = Path(out), int(kills), random.Random(int(lanes))
+app(["encode", *words, "-o", f"{log}.warm", "-q"], standalone_mode=False)
 
 def rows():
     return sum(path.read_bytes().count(b"\\n") for path in out.glob("*shard-*.jsonl*"))
@@ -351,7 +354,7 @@ def start():
     if pid == 0:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         sys.argv = ["alm", "encode", *words, "-o", str(out), "--batch-size", lanes, "--json", "-q"]
-        alm_cli.app.main()
+        main()
     return pid
 
 killed = 0
@@ -361,7 +364,7 @@ while True:
     ended = 0
     while not ended and (killed >= kills or rows_known() < wanted):
         ended, status = os.waitpid(pid, os.WNOHANG)
-        time.sleep(0.001)
+        time.sleep(0.002)
     if not ended:
         time.sleep(chance.random() / 50)
         os.kill(pid, signal.SIGKILL)

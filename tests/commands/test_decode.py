@@ -158,7 +158,8 @@ def test_skipping_compares_time_rate_channels_and_length(
 
 @pytest.mark.parametrize(
     "line",
-    ["", "a.alm --format midi", "a.alm --rate 100", "a.alm --codebooks none", "a.alm --json -o -"],
+    ["", "a.alm --format midi", "a.alm --rate 100", "a.alm --codebooks none", "a.alm --json -o -"]
+    + ["a.alm --seed 1 --no-noise", "a.alm --seed -1"],
 )
 def test_mistakes_of_usage_have_their_own_exit_code(alm: Alm, line: str) -> None:
     result = alm("decode", *line.split())
@@ -171,3 +172,48 @@ def test_a_name_without_a_format_is_told(alm: Alm, tokens: Path, small: Path) ->
     assert result.exit_code == 1
     assert "names no format" in result.stderr
     assert ".part" not in result.stderr
+
+
+def test_another_model_may_decode(
+    alm: Alm, tokens: Path, small: Path, other: Path, tmp_path: Path
+) -> None:
+    def samples(*options: object) -> object:
+        words = ("decode", tokens, "-f", "wavf", "-o", tmp_path / "x.wav", "--overwrite", *options)
+        assert alm(*words).exit_code == 0
+        return read_audio(tmp_path / "x.wav").samples
+
+    before = tokens.read_bytes()
+    decoded = samples("-m", small, "--decoder", other)
+    assert np.array_equal(decoded, samples("-m", other, "--force"))
+    assert not np.array_equal(decoded, samples("-m", small))
+    assert np.array_equal(samples("-m", small, "--decoder", small), samples("-m", small))
+    assert tokens.read_bytes() == before
+    for decoder in ("no-such-model", "./none", "alm-codec"):
+        result = alm("decode", tokens, "-m", small, "--decoder", decoder)
+        assert result.exit_code == 3, decoder
+    assert "alm-codec does not decode the tokens of small" in result.stderr
+
+
+def test_noise_is_that_of_the_seed(alm: Alm, record: Record, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from tests.codecs.test_snac import TINY, shapes_of
+    from tests.random_weights import random_weights
+
+    folder = tmp_path / "snac"
+    folder.mkdir()
+    save_file(random_weights(shapes_of("tiny")), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "snac", **TINY}))
+    path = record("a.wav", length=3000, rate=32_000)
+    assert alm("encode", path, "-m", folder).exit_code == 0
+
+    def samples(*options: object) -> object:
+        target = tmp_path / "x.wav"
+        words = ("decode", tmp_path / "a.alm", "-m", folder, "-f", "wavf", "-o", target)
+        assert alm(*words, "--overwrite", *options).exit_code == 0
+        return read_audio(target).samples
+
+    assert np.array_equal(samples(), samples("--seed", 0))
+    assert np.array_equal(samples("--no-noise"), samples("--no-noise"))
+    for one, others in (("--seed", 1), (("--seed", 0), ("--no-noise",))), (("--no-noise",), ((),)):
+        assert all(not np.array_equal(samples(*one), samples(*other)) for other in others)

@@ -260,6 +260,10 @@ def test_a_bitrate_chooses_the_codebooks(alm: Alm, record: Record, small: Path) 
         "- --skip-existing",
         "- -",
         "- --from-list -",
+        "- --loudness -16",
+        "a.wav --loudness 3",
+        "a.wav --pack tight",
+        "a.wav --windowed 1",
     ],
 )
 def test_mistakes_of_usage_have_their_own_exit_code(
@@ -280,3 +284,77 @@ def test_unknown_models_are_refused_with_suggestions(alm: Alm, record: Record) -
     assert result.exit_code == 3
     assert "alm-codec" in result.stderr
     assert alm("encode", record("a.wav"), "--model", "./nowhere").exit_code == 3
+
+
+def test_entropy_coding_changes_bytes_but_no_code(alm: Alm, record: Record, small: Path) -> None:
+    path = record("a.wav", length=48_000)
+    assert alm("encode", path, "-m", small).exit_code == 0
+    plain, size = codes_of(path.with_suffix(".alm")), path.with_suffix(".alm").stat().st_size
+    assert alm("encode", path, "-m", small, "--pack", "entropy", "--overwrite").exit_code == 0
+    assert np.array_equal(codes_of(path.with_suffix(".alm")), plain)
+    assert path.with_suffix(".alm").stat().st_size < size
+
+
+def test_loudness_is_brought_to_the_target_and_back(
+    alm: Alm, record: Record, small: Path, tmp_path: Path
+) -> None:
+    """The same sound at another level has the same codes, and comes back at its own level."""
+    found = {}
+    for name, gain in (("soft", 0.01), ("loud", 0.04)):
+        path = record(f"{name}.wav", length=24_000, gain=gain)
+        result = alm("encode", path, "-m", small, "--loudness", -30, "--json")
+        (line,) = lines_of(result)
+        origin = read_tokens(path.with_suffix(".alm")).origin
+        assert float(origin.notes["gain_db"]) == pytest.approx(line["gain_db"], abs=1e-3)
+        assert alm("decode", path.with_suffix(".alm"), "-m", small, "-o", tmp_path / "x.wav",
+                   "-f", "wavf", "--overwrite").exit_code == 0  # fmt: skip
+        level = np.sqrt(np.mean(read_audio(tmp_path / "x.wav").samples ** 2))
+        found[name] = (line["gain_db"], level, codes_of(path.with_suffix(".alm")))
+    (soft, quiet, one), (loud, noisy, same) = found["soft"], found["loud"]
+    assert soft - loud == pytest.approx(20 * np.log10(4), abs=0.1)
+    assert noisy / quiet == pytest.approx(4, rel=0.05)
+    assert (one == same).mean() > 0.95  # 16-bit samples of the soft one are coarser
+    again = alm("encode", path, "-m", small, "--loudness", -30, "--json", "--skip-existing")
+    assert lines_of(again)[0]["status"] == "skipped"
+    again = alm("encode", path, "-m", small, "--loudness", -20, "--json", "--skip-existing")
+    assert lines_of(again)[0]["status"] == "done"
+    plain = alm("encode", path, "-m", small, "--json", "--skip-existing")
+    assert lines_of(plain)[0]["status"] == "done"
+
+
+def test_loudness_needs_a_file_that_can_be_read_twice(
+    alm: Alm, small: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    result = alm("encode", tmp_path / "pipe.wav", "-m", small, "--loudness", -16)
+    assert result.exit_code == 1
+    assert "cannot be read twice" in result.stderr
+
+
+@pytest.mark.oracle
+def test_a_layer_of_an_encoder_becomes_features_or_units(
+    alm: Alm, record: Record, small: Path, tmp_path: Path
+) -> None:
+    from alm_cli.systems.units import load_units
+    from tests.systems.test_units import made
+
+    path, folder = record("a.wav", length=16_000, rate=16_000), made(tmp_path / "tiny-hubert")
+    audio = read_audio(path)
+    for words, options in (
+        (("--layer", 2), {"layer": 2}),
+        (("--layer", 2, "--kmeans", folder.kmeans), {"layer": 2, "kmeans": folder.kmeans}),
+    ):
+        result = alm("encode", path, "-m", folder.path, *words, "--overwrite", "--json")
+        assert result.exit_code == 0, result.stderr
+        found = read_tokens(path.with_suffix(".alm"))
+        stream = load_units(folder.path, **options).encoder(16_000, 1)
+        stream.push(audio.samples)
+        (expected,) = stream.finish()
+        assert found.origin.codec == expected.origin.codec
+        assert found.origin.weights_sha256 == expected.origin.weights_sha256
+        for name in ("codes", "values"):
+            assert np.array_equal(getattr(found, name, 0), getattr(expected, name, 0))
+    assert alm("encode", path, "-m", folder.path, "--layer", 99, "--overwrite").exit_code == 2
+    refused = alm("encode", path, "-m", small, "--layer", 2, "--overwrite")
+    assert refused.exit_code == 3
+    assert "not an encoder with layers" in refused.stderr

@@ -196,7 +196,7 @@ def test_an_unfinished_shard_is_tried_again_too(
     assert step > 2 * ITEMS + 4
 
 
-@pytest.mark.parametrize("damage", ["short", "zeros", "row", "torn"])
+@pytest.mark.parametrize("damage", ["short", "zeros", "row", "torn", "newline"])
 def test_rows_without_their_bytes_are_not_believed(
     tmp_path: Path, whole: dict[str, bytes], damage: str
 ) -> None:
@@ -214,10 +214,28 @@ def test_rows_without_their_bytes_are_not_believed(
         os.truncate(tar, size)
     elif damage == "row":
         index.write_bytes(index.read_bytes()[:-20])
+    elif damage == "newline":
+        index.write_bytes(index.read_bytes()[:-1])
     else:
         index.write_bytes(index.read_bytes()[:-20] + b"\n")
     assert make(tmp_path) == [4, 5, 6]
     assert content(tmp_path) == whole
+
+
+def test_what_was_half_written_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where less is written in its place: the last and longest item has become unreadable."""
+    last = ITEMS - 1
+    (tmp_path / "whole").mkdir()
+    make(tmp_path / "whole", bad={last})
+    for step in (2 * last, 2 * last + 1):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        with crashing(monkeypatch, step), pytest.raises(Crash):
+            make(folder)
+        assert make(folder, bad={last}) == [last]
+        assert content(folder) == content(tmp_path / "whole")
 
 
 def test_an_index_without_its_shard_is_not_believed(
