@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +27,13 @@ def random_weights(shapes: Mapping[str, Shape], seed: int = 0) -> dict[str, Tens
     Gains keep activations near 1 through any number of layers: a signal that dies leaves codes
     that do not vary, and one that grows turns the last bit of a sine's argument into its value.
     """
-    generator = torch.Generator().manual_seed(seed)
-    return {name: _tensor(name, shape, generator) for name, shape in shapes.items()}
+    return {name: _tensor(name, shape, seed) for name, shape in shapes.items()}
 
 
-def _tensor(name: str, shape: Shape, generator: torch.Generator) -> Tensor:
+def _tensor(name: str, shape: Shape, seed: int) -> Tensor:
     if name.endswith("inv_freq"):
         return 10_000 ** -(torch.arange(0, 2 * shape[0], 2).float() / (2 * shape[0]))
+    generator = torch.Generator().manual_seed(crc32(f"{seed} {name}".encode()))
     uniform = torch.rand(shape, generator=generator).mul_(2).sub_(1)
     gain = 0.3 if _QUIET.fullmatch(name) else 1.0
     if name.endswith("alpha"):
