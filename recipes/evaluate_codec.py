@@ -33,7 +33,7 @@ from alm_cli.errors import InputError
 from alm_cli.files.audio import AUDIO_SUFFIXES, read_audio
 from alm_cli.nn.resample import Resampler
 from alm_cli.systems.codec import Codec, load_codec
-from alm_cli.values import Audio
+from alm_cli.values import Audio, Tokens
 
 Measure = Callable[[Audio, Audio], float]
 SPEECH: dict[str, Measure] = {"pesq": pesq_wb, "stoi": stoi}
@@ -229,7 +229,8 @@ def stream_bars(codec: Codec, audio: Audio) -> Iterator[Bar]:
     whole = codec.encode(audio)
     encoder, decoder = codec.encoder(audio.rate, 1, segment_frames=7), codec.decoder()
     blocks = np.split(audio.samples, np.arange(997, audio.length, 997), axis=1)
-    pieces = [piece for block in blocks for piece in encoder.push(block)] + encoder.finish()
+    found = [piece for block in blocks for piece in encoder.push(block)] + encoder.finish()
+    pieces = [piece for piece in found if isinstance(piece, Tokens)]
     codes = np.concatenate([piece.codes for piece in pieces], axis=2)
     same = codes.shape == whole.codes.shape
     differing = int((codes != whole.codes).sum()) if same else codes.size
