@@ -117,7 +117,7 @@ ShardIndex = Annotated[
     ),
 ]
 RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Try the items again that an earlier run noted.")
+    bool, typer.Option("--retry-failed", help="Try again what failed in earlier runs.")
 ]
 Engine = Annotated[
     Literal["local", "ray"],

@@ -22,7 +22,7 @@ from alm_cli.jobs.sources import STDIN, Item, find_items
 
 if TYPE_CHECKING:
     from alm_cli.systems.codec import Codec
-    from alm_cli.systems.verify import Measure, Report
+    from alm_cli.systems.verify import Measure, Verification
     from alm_cli.values import Audio
 
 Inputs = Annotated[
@@ -150,7 +150,7 @@ class Verifying:
         self._codecs = Codecs(partial(load, device=device), model)
         self._others: Codecs | None = None
 
-    def report(self, path: Path) -> tuple[Codec, Report]:
+    def report(self, path: Path) -> tuple[Codec, Verification]:
         """Measure the codec of an input. AlmError: it cannot be read, or its codec is not here."""
         from alm_cli.files.audio import read_audio
         from alm_cli.files.tokens import read_tokens
@@ -265,7 +265,7 @@ class Verdict:
 
 
 def _verdicts(
-    report: Report, demands: Mapping[str, float | None], expected: Mapping[str, float]
+    report: Verification, demands: Mapping[str, float | None], expected: Mapping[str, float]
 ) -> list[Verdict]:
     """The measures beside what is demanded, or else expected: that is not required."""
     measured = {measure.kind for measure in report.measures if measure.equal is not None}
@@ -278,7 +278,7 @@ def _verdicts(
     return verdicts
 
 
-def _facts(report: Report, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _facts(report: Verification, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Everything, for programs."""
     facts: dict[str, Any] = {"codec": report.codec, "seconds": round(report.seconds, 6)}
     facts |= {"frames": report.frames, "codebooks": report.codebooks, **dict(report.facts)}
@@ -302,7 +302,7 @@ def _facts(report: Report, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     return facts | {"met": all(verdict.met for verdict in verdicts)}
 
 
-def _block(item: Item, report: Report, verdicts: Sequence[Verdict]) -> str:
+def _block(item: Item, report: Verification, verdicts: Sequence[Verdict]) -> str:
     """Everything, for people: a column for all codebooks, the first, the last and the worst."""
     of = f"{report.codebooks} codebooks" if report.codebooks else "features"
     size = f"{report.seconds:.2f} s, {report.frames} frames, {of}"

@@ -34,8 +34,11 @@ class SnakeBeta(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, T] -> [B, C, T]."""
-        ripple = (x * self.alpha.exp()[:, None]).sin().square()
-        return torch.addcmul(x, ripple, 1 / (self.beta.exp()[:, None] + _TINY))
+        slope = 1 / (self.beta.exp()[:, None] + _TINY)
+        ripple = x * self.alpha.exp()[:, None]
+        # In place where it may be: each new piece of memory costs more than the arithmetic in it.
+        ripple = ripple.sin().square() if ripple.requires_grad else ripple.sin_().square_()
+        return torch.addcmul(x, ripple, slope)
 
 
 class AliasFree(nn.Module):

@@ -7,6 +7,7 @@ convolutions rearrange such weights in every call, which takes five times as lon
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +18,7 @@ from alm_cli.nn.state import State
 # Steps up to which a product is at least as fast, whatever the number of channels.
 _STEPS = 64
 _TRANSPOSED_STEPS = 1024
+_PIECES = 4
 
 
 class NarrowConv(Conv):
@@ -63,19 +65,29 @@ class NarrowConvTranspose(ConvTranspose):
     def _windows(self, x: Tensor) -> Tensor:
         """x [B, C, F] -> [B, D, F * stride + surplus], all windows added up, without bias."""
         few = x.shape[0] * x.shape[-1] <= _TRANSPOSED_STEPS and is_plain(x)
-        outputs, kernel = self.weight.shape[1:]
         if few and self.groups == 1:
-            windows = x.mT @ self.weight.flatten(1)
+            windows = _in_pieces(x.mT, self.weight.flatten(1))
         elif few and self.groups == x.shape[1]:
             windows = x.mT[..., None] * self.weight.flatten(1)
-            outputs *= self.groups
         else:
             return F.conv_transpose1d(x, self.weight, None, self.stride, groups=self.groups)
-        batch, length, stride = x.shape[0], x.shape[-1], self.stride
-        windows = windows.reshape(batch, length, outputs, kernel)
+        kernel, length, stride = self.weight.shape[2], x.shape[-1], self.stride
+        windows = windows.reshape(x.shape[0], length, -1, kernel)
         pieces = -(-kernel // stride)
-        y = x.new_zeros(batch, outputs, length + pieces - 1, stride)
+        y = x.new_zeros(x.shape[0], windows.shape[2], length + pieces - 1, stride)
         for piece in range(pieces):
             part = windows[..., piece * stride : (piece + 1) * stride].transpose(1, 2)
             y[:, :, piece : piece + length, : part.shape[-1]] += part
         return y.flatten(2)[..., : (length - 1) * stride + kernel]
+
+
+def _in_pieces(x: Tensor, weight: Tensor) -> Tensor:
+    """x [B, F, D], weight [D, E] -> [B, F, E].
+
+    For few vectors MKL uses one thread a product, so there are several products.
+    """
+    if x.shape[:-1].numel() > _STEPS or weight.shape[1] % _PIECES:
+        return x @ weight
+    rows = x.reshape(1, -1, x.shape[-1]).expand(_PIECES, -1, -1)
+    y = torch.bmm(rows, weight.view(len(weight), _PIECES, -1).transpose(0, 1))
+    return y.transpose(0, 1).reshape(*x.shape[:-1], -1)

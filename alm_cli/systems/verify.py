@@ -61,7 +61,7 @@ class Measure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Verification:
     """What was measured on one recording or token file; `facts` say what else was found."""
 
     codec: str
@@ -87,7 +87,7 @@ def verify_audio(
     codebooks: int | None = None,
     windowed: float | None = None,
     elsewhere: Codec | None = None,
-) -> Report:
+) -> Verification:
     """Measure a codec on a recording; `elsewhere` is the same codec on another device.
 
     Raises InputError for a recording without samples, ModelError for what only decodes.
@@ -101,7 +101,7 @@ def verify_audio(
         trial.stream(),
         trial.device(elsewhere),
     )
-    return Report(
+    return Verification(
         codec=codec.name,
         seconds=audio.seconds,
         frames=trial.codes.shape[2],
@@ -112,7 +112,9 @@ def verify_audio(
     )
 
 
-def verify_tokens(codec: Codec, tokens: Tokens | Latents, source: Audio | None = None) -> Report:
+def verify_tokens(
+    codec: Codec, tokens: Tokens | Latents, source: Audio | None = None
+) -> Verification:
     """Decode stored tokens and encode them again; encode `source` and compare, if it is given.
 
     Raises ModelError where other weights made the tokens, InputError where they are damaged.
@@ -134,7 +136,7 @@ def verify_tokens(codec: Codec, tokens: Tokens | Latents, source: Audio | None =
         if origin.source_sha256:
             same = found.source_sha256 == origin.source_sha256
             facts.append(("source", "the same samples" if same else "other samples"))
-    return Report(
+    return Verification(
         codec=codec.name,
         seconds=origin.seconds,
         frames=tokens.frames,

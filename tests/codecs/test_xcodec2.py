@@ -186,6 +186,10 @@ def assert_same_wave(made: Pair, codes: Tensor) -> None:
     torch.testing.assert_close(found, theirs, atol=1e-3 * float(theirs.std()), rtol=0)
 
 
+def noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
 def some_codes(frames: int, batch: int = 1) -> Tensor:
     """codes [B, 1, F]."""
     generator = torch.Generator().manual_seed(frames)
@@ -277,7 +281,7 @@ def test_trap_rotary_positions_run_over_heads_and_so_turn_nothing(tiny: Pair) ->
     rotary.inv_freq.copy_(kept)
     torch.testing.assert_close(other, theirs, atol=1e-3 * float(theirs.std()), rtol=0)
     # Without positions, what is attended to in another order comes out in another order.
-    x, order = torch.randn(1, 20, 64), torch.arange(20) * 7 % 20
+    x, order = noise(1, 20, 64), torch.arange(20) * 7 % 20
     layers = tiny.ours.decoder.transformer
     torch.testing.assert_close(layers(x[:, order]), layers(x)[:, order], atol=1e-5, rtol=1e-5)
 
@@ -297,7 +301,7 @@ def test_trap_the_quantiser_bounds_twice(tiny: Pair, monkeypatch: pytest.MonkeyP
 @torch.no_grad()
 def test_trap_the_adapter_rectifies_what_it_adds_as_well(tiny: Pair) -> None:
     """Upstream's rectifier works in place, so the skip is rectified too."""
-    x = torch.randn(1, 24, 30)
+    x = noise(1, 24, 30)
     adapter, theirs = tiny.ours.adapter, tiny.theirs.semantic_adapter(x)
     torch.testing.assert_close(adapter(x), theirs, atol=1e-5, rtol=0)
     y = adapter.first(x)
@@ -312,7 +316,7 @@ def test_trap_magnitudes_stop_at_a_hundred_and_the_ends_are_cut_like_a_convoluti
     head, theirs = tiny.ours.decoder.head, tiny.theirs.acoustic_decoder.head
     hop = HOP * tiny.ours.output_rate // 16_000
     assert (head.size, head.hop, theirs.n_fft) == (4 * hop, hop, 4 * hop)
-    x = torch.randn(1, 9, 64)
+    x = noise(1, 9, 64)
     loud = x * 40  # whose exponentials would be beyond a hundred
     assert head.out(loud).amax() > 20
     for given in (x, loud):
@@ -407,7 +411,7 @@ def test_nothing_gives_nothing(tiny: Pair) -> None:
 def test_the_acoustic_encoder_works_in_blocks(xcodec2: Pair) -> None:
     """It is local, so a long recording needs no more memory for it than a block does."""
     part = xcodec2.ours.acoustic
-    for frames, size in ((1, 1), (2, 1), (7, 1), (70, 9), (70, 31)):
+    for frames, size in ((1, 1), (2, 1), (7, 2), (50, 17)):
         wave = recording(frames * HOP)
         found = in_blocks(part, wave, size * HOP)
         torch.testing.assert_close(found, part(wave), atol=1e-4, rtol=0)
@@ -495,10 +499,11 @@ def test_the_names_of_the_first_release_fill_the_model() -> None:
     assert len(theirs) == 1153
     said = {"model_type": "xcodec", "codec_encoder_hidden_size": 1024, "use_vocos": True}
     said |= {"codec_decoder_hidden_size": 1024, "semantic_hidden_size": 1024, "auto_map": {}}
-    for settings in (said, said | {"model_type": "bigcodec"}, FAMILY.sniff(theirs, {})):
-        shapes = our_shapes(FAMILY.read_config(settings))
-        assert len(FAMILY.keys.plan(theirs, shapes)) == len(shapes) == 810
-    assert shapes == our_shapes(FAMILY.read_config({"model_type": "xcodec2"}))
+    config = FAMILY.read_config(said)
+    shapes = our_shapes(config)
+    assert len(FAMILY.keys.plan(theirs, shapes)) == len(shapes) == 810
+    for settings in (said | {"model_type": "bigcodec"}, FAMILY.sniff(theirs, {})):
+        assert FAMILY.read_config(settings) == config
 
 
 @torch.no_grad()

@@ -246,6 +246,25 @@ def test_the_system_makes_features(tiny: tuple[Any, W2vBert], tmp_path: Path) ->
     assert np.array_equal(latents.values, part.encode(wave).numpy())
 
 
+def test_its_layers_have_units(tiny: tuple[Any, W2vBert], tmp_path: Path) -> None:
+    from alm_cli.systems.units import load_units
+    from alm_cli.values import Audio
+
+    model, _ = tiny
+    model.save_pretrained(tmp_path)
+    wave = recording(40_000)
+    with torch.no_grad():
+        expected = their_states(model, wave)[2][0].double()
+    centroids = expected[torch.arange(20) * 6]
+    np.save(tmp_path / "km.npy", centroids.float().numpy())
+    units = load_units(tmp_path, layer=2, kmeans=tmp_path / "km.npy")
+    tokens = units.encode(Audio(wave[0].numpy(), 16_000))
+    nearest = torch.cdist(expected, centroids).argmin(-1)
+    assert np.array_equal(tokens.codes[0, 0], nearest.numpy())
+    with pytest.raises(UsageError, match="no choice"):
+        load_units(tmp_path, normalize=True)
+
+
 @pytest.fixture(scope="module")
 def published() -> dict[str, object]:
     """The published config.json, to the byte."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path, PurePath
 
 import pytest
 
 from alm_cli.errors import InputError
 from alm_cli.jobs.report import (
+    LogReport,
     PlainReport,
     Report,
     TerminalReport,
@@ -72,6 +74,22 @@ def test_plain_lines_tell_everything() -> None:
     ]
 
 
+def test_many_items_make_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alm_cli.jobs.report._PULSE_S", 0)
+    words = io.StringIO()
+    lines = told(LogReport("encode", words), words).splitlines()
+    assert re.match(r"0/3: 0 done$", lines[0])
+    assert re.match(r"1/3: 1 done; 10.0 s of audio in 0.0 s .*, about 0.0 s left$", lines[1])
+    assert [line for line in lines if "/3: " not in line] == [
+        "failed: b.wav: empty (record again)",
+        "skipped: c.wav: still valid",
+        "1 done, 1 skipped, 1 failed; 10.0 s of audio in 0.5 s (20.0 x real time)",
+    ]
+    report = LogReport("encode", io.StringIO())
+    report.verbose = True
+    assert "mixed to one" in told(report, report._words)  # type: ignore[arg-type]
+
+
 def test_the_quiet_report_tells_only_what_failed() -> None:
     words = io.StringIO()
     assert told(Report("encode", words), words) == "failed: b.wav: empty (record again)\n"
@@ -97,6 +115,8 @@ def test_the_report_fits_the_stream() -> None:
     assert kind(Terminal(), quiet=False) is TerminalReport
     assert kind(Terminal(), quiet=True) is Report
     assert kind(io.StringIO(), quiet=False) is PlainReport
+    many = make_report("encode", io.StringIO(), None, quiet=False, verbose=False, many=True)
+    assert type(many) is LogReport
 
 
 def test_details_are_for_the_verbose() -> None:

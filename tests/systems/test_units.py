@@ -312,3 +312,18 @@ def test_a_missing_or_pickled_file_of_centroids_is_told(tmp_path: Path) -> None:
     (tmp_path / "km.npz").rename(tmp_path / "km.npy")
     with pytest.raises(ModelError, match="not a plain .npy array"):
         read_centroids(tmp_path / "km.npy", 3)
+
+
+@pytest.mark.oracle
+def test_any_encoder_with_layers_makes_units(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    theirs = random_model("Wav2Vec2Bert", **sizes, intermediate_size=48)
+    theirs.save_pretrained(tmp_path / "tiny-w2v-bert")
+    np.save(tmp_path / "km.npy", np.random.default_rng(0).normal(size=(9, 32)).astype("f4"))
+    options: dict[str, Any] = {"kmeans": tmp_path / "km.npy", "device": "cpu"}
+    found = load_units(tmp_path / "tiny-w2v-bert", layer=1, **options)
+    tokens = found.encode(audio(16_000))
+    assert (tokens.origin.codec, tokens.origin.vocabularies) == ("tiny-w2v-bert-l1-km9", (9,))
+    assert len(np.unique(tokens.codes)) > 2
+    with pytest.raises(UsageError, match="no choice"):
+        load_units(tmp_path / "tiny-w2v-bert", layer=1, normalize=True, **options)

@@ -20,7 +20,7 @@ from alm_cli.systems.codec import Codec
 from alm_cli.systems.margins import Watch
 from alm_cli.systems.verify import (
     Measure,
-    Report,
+    Verification,
     all_pass,
     compare,
     expected,
@@ -134,13 +134,13 @@ def noise(seconds: float = 3.0, rate: int = 1000, channels: int = 1) -> Audio:
     return Audio(samples, rate)
 
 
-def measured(report: Report, kind: str) -> list[Measure]:
+def measured(report: Verification, kind: str) -> list[Measure]:
     found = [measure for measure in report.measures if measure.kind == kind]
     assert found
     return found
 
 
-def equal(report: Report, kind: str) -> list[float | None]:
+def equal(report: Verification, kind: str) -> list[float | None]:
     return [measure.equal for measure in measured(report, kind)]
 
 
