@@ -3,8 +3,8 @@
     python recipes/entropy_priors.py codes CODES.npz CLIPS_DIR [--passes 2]    encode the clips
     python recipes/entropy_priors.py train CODES.npz PRIOR.npz [--epochs 4]    learn, round, write
 
-CLIPS_DIR is what `recipes/clips.py` made: the audio that the codec itself was trained on. Each pass
-encodes every clip at another random level. The model is log-bilinear: the score of a code is its
+CLIPS_DIR is what `recipes/clips.py` made: the audio that the codec itself was trained on. The first
+pass encodes every clip as it is, each further one at a random level. The model is log-bilinear: the score of a code is its
 own bias plus the product of its vector with a linear function of the vectors of the two frames
 before and of the codebooks before it in this frame. It is trained in floating point, then rounded
 to the small integers that coder and decoder compute with; the last line of the output says what the
@@ -40,17 +40,18 @@ VECTORS, MATRICES, BIASES = 64, 1024, 8
 
 
 def encode_clips(folder: Path, suffix: str, passes: int) -> Iterator[tuple[str, NDArray[np.int16]]]:
-    """Codes [K, F] of every clip, at a random level each time."""
+    """Codes [K, F] of every clip, at its own level and then at random ones."""
     codec, rng = load_codec(device="cpu"), np.random.default_rng(len(suffix))
     for name in CLASSES:
         index = folder / f"{name}{suffix}.json"
         if not index.exists():
             continue
         wave = np.memmap(index.with_suffix(".i16"), np.dtype("<i2"), "r")
-        for _ in range(passes):
+        for number in range(passes):
             for start, length, _ in json.loads(index.read_text(encoding="utf-8")):
-                gain = 10 ** (rng.uniform(-14, 6) / 20) / 32768
-                samples = np.clip(gain * wave[start : start + length], -1, 1).astype(np.float32)
+                gain = 10 ** (rng.uniform(-14, 6) / 20) if number else 1.0
+                clip = wave[start : start + length] * (gain / 32768)
+                samples = np.clip(clip, -1, 1).astype(np.float32)
                 yield name, codec.encode(Audio(samples[None], codec.rate)).codes[0].astype(np.int16)
         print(name + suffix, flush=True)
 

@@ -98,9 +98,6 @@ class Trainer:
         self.rng = np.random.default_rng(ask.seed)
         config = SoundStreamConfig.from_hub(CONFIG)
         self.model, self.critic, self.mels = SoundStream(config), Critic(), MelLoss(config.rate)
-        for weight in self.model.parameters():
-            if weight.ndim == 3:  # without norms, the usual start would fade with every layer
-                weight.data *= 3**0.5
         self.books = Quantizer(self.model)
         self.clips, self.valid = Clips(ask.clips), Clips(ask.clips, "_valid")
         self.optimizer = torch.optim.Adam(self.model.parameters(), ask.lr, betas=(0.8, 0.99))
@@ -116,9 +113,7 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         wave = self.batch(self.clips, self.rng)
         if self.step == 0:
-            with torch.no_grad():
-                crops = [self.batch(self.clips, self.rng) for _ in range(self.ask.first)]
-                self.books.start(rows(self.model.encoder(torch.cat(crops)[:, None])))
+            self.start()
         latents = self.model.encoder(wave[:, None])
         depth = torch.from_numpy(self.rng.integers(1, len(self.books.books) + 1, len(wave)))
         found = rows(latents)
@@ -140,6 +135,16 @@ class Trainer:
             self.optimizer.step()
         self.step += 1
         return {name: float(value.detach()) for name, value in (terms | {"norm": norm}).items()}
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Latents of unit size, where the usual start lets them fade, and codebooks of them."""
+        crops = torch.cat([self.batch(self.clips, self.rng) for _ in range(self.ask.first)])
+        found, last = rows(self.model.encoder(crops[:, None])), self.model.encoder[-1]
+        size = found.std()
+        for parameter in last.parameters():
+            parameter /= size
+        self.books.start(found / size)
 
     def judged(self, made: Tensor, wave: Tensor) -> dict[str, Tensor]:
         """A step of the critic (hinge), and what it then says of the model."""

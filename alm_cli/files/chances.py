@@ -121,7 +121,7 @@ class Expected(Chances):
     """A prior says what to expect after the frames and codebooks before; learnt is an offset."""
 
     # Slower, as there is less to learn.
-    rate = 2 * OCTAVE // 8
+    rate = 3 * OCTAVE // 8
 
     def __init__(self, prior: Prior, codebooks: int) -> None:
         super().__init__()

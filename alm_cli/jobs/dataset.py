@@ -30,7 +30,7 @@ from alm_cli.jobs.ordered import Ordered
 from alm_cli.jobs.plan import Entry, write_plan
 from alm_cli.jobs.run import explain
 from alm_cli.jobs.shards import Shard
-from alm_cli.jobs.sinks import fresh_file, sweep
+from alm_cli.jobs.sinks import flush, fresh_file, sweep
 from alm_cli.jobs.sources import Item
 from alm_cli.jobs.task import Abort, Summary, Task
 
@@ -140,8 +140,9 @@ def prepare(
             job = {"program": f"alm {__version__}", "items": items, "base": os.getcwd()}
             places = _places(folder / ITEMS, cut, items)
             told = json.dumps({**job, "asked": asked, "places": places})
-            with fresh_file(folder / JOB) as path:
-                path.write_text(told, encoding="utf-8")
+            with fresh_file(folder / JOB) as path, path.open("w", encoding="utf-8") as file:
+                file.write(told)
+                flush(file)
     finally:
         locks.release(0)
     return reopen(folder, asked, locks)

@@ -20,7 +20,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from alm_cli.errors import FormatError, InputError
-from alm_cli.jobs.sinks import fresh_file
+from alm_cli.jobs.sinks import flush, fresh_file
 from alm_cli.jobs.sources import STDIN, fixed_part, walk
 
 _PATHS = ("path", "audio_filepath")
@@ -118,6 +118,7 @@ def write_plan(entries: Iterable[Entry], target: Path) -> int:
         with fresh_file(target) as path, path.open("w", encoding="utf-8") as file:
             lines = _distinct(draft, repeated, set(seen)) if repeated else draft
             file.writelines(line[1:] for line in lines)
+            flush(file)
     return len(seen)
 
 

@@ -30,6 +30,7 @@ from alm_cli.files.shards import (
     padding,
 )
 from alm_cli.files.streams import write_all
+from alm_cli.jobs.sinks import flush
 
 
 class Shard:
@@ -161,7 +162,7 @@ class Shard:
         self._keep(self.items)
         write_all(self._files[0], END)
         for file in self._files:
-            os.fsync(file.fileno())
+            flush(file)
         self.close()
         os.replace(self._hidden[0], self.tar)
         os.replace(self._hidden[1], self.index)

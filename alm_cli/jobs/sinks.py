@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
-from typing import BinaryIO, Literal, TypeGuard
+from typing import IO, Any, BinaryIO, Literal, TypeGuard
 
 from alm_cli.errors import AlmError, InputError, UsageError
 from alm_cli.jobs.sources import Item
@@ -104,6 +104,12 @@ def open_sink(target: Path | None, stdout: BinaryIO) -> Iterator[BinaryIO]:
         return
     with fresh_file(target) as path, path.open("wb") as file:
         yield file
+
+
+def flush(file: IO[Any]) -> None:
+    """Force what was written to the disk: a loss of power could leave a name without it."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def remove_temporaries() -> None:
