@@ -21,8 +21,8 @@ class ModelCard:
     `source` is `asset:<folder>` for weights in the package, else `<repository>@<revision>`, of
     which `files` are fetched, or empty for a formula, which has no files. Rates are in hertz,
     `parameters` counts the weights in use; `vocabularies` is empty for features, of which there
-    are `dimension` a frame. `model_types` are those of config.json files that the family reads, by
-    default its own name.
+    are `dimension` a frame; `strides` are those of `Origin`. `model_types` are those of config.json
+    files that the family reads, by default its own name.
     """
 
     name: str
@@ -37,6 +37,7 @@ class ModelCard:
     vocabularies: tuple[int, ...]
     files: tuple[str, ...] = _SAFETENSORS
     dimension: int = 0
+    strides: tuple[int, ...] = ()
     model_types: tuple[str, ...] = ()
 
     @property
@@ -176,6 +177,7 @@ CATALOG = (
             rate=rate,
             frame_rate=rate / hop,
             vocabularies=(4096,) * codebooks,
+            strides=(8, 4, 2, 1)[-codebooks:],
             files=("config.json", "pytorch_model.bin"),
         )
         # The heads of the main branches since April 2024.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
+from operator import truediv
 
 PCM_BITS = 16
 KV_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 1, "int8": 1}
@@ -16,18 +17,29 @@ class TokenRate:
     """A token format: `frame_rate` in hertz, codebooks, `streams` side by side.
 
     `vocabularies` has the size of each codebook; it is empty when the sizes are not known, or for
-    features that are not quantised.
+    features that are not quantised. `strides` says how many frames share a code of each codebook;
+    empty where every frame has its own.
     """
 
     frame_rate: float
     codebooks: int
     vocabularies: tuple[int, ...] = ()
     streams: int = 1
+    strides: tuple[int, ...] = ()
 
     @property
-    def bits_per_frame(self) -> int:
-        """Bits that store one frame of all streams, each code in whole bits."""
-        return self.streams * sum((size - 1).bit_length() for size in self.vocabularies)
+    def bits_per_frame(self) -> float:
+        """Bits that store a frame of all streams, each code in whole bits; a mean with strides."""
+        bits = [(size - 1).bit_length() for size in self.vocabularies]
+        if self.strides:
+            return self.streams * sum(map(truediv, bits, self.strides))
+        return self.streams * sum(bits)
+
+    @property
+    def codes_per_frame(self) -> float:
+        """Codes of all streams in a frame; a mean with strides."""
+        shares = sum(1 / stride for stride in self.strides) if self.strides else self.codebooks
+        return self.streams * shares
 
     @property
     def kbps(self) -> float:
@@ -37,7 +49,7 @@ class TokenRate:
     @property
     def tokens_per_second(self) -> float:
         """Tokens of all codebooks and streams in a second."""
-        return self.streams * self.codebooks * self.frame_rate
+        return self.codes_per_frame * self.frame_rate
 
     def frames(self, seconds: float) -> int:
         """Frames that cover `seconds`; the last one may be begun only."""
@@ -45,7 +57,7 @@ class TokenRate:
 
     def tokens(self, seconds: float) -> int:
         """Tokens of all codebooks and streams that cover `seconds`."""
-        return self.frames(seconds) * self.codebooks * self.streams
+        return ceil(self.frames(seconds) * self.codes_per_frame)
 
     def pcm_ratio(self, rate: int, channels: int = 1) -> float:
         """How many times fewer bits than 16-bit PCM of `rate` hertz and `channels`."""

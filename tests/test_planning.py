@@ -41,6 +41,14 @@ def test_odd_vocabularies_take_whole_bits_and_streams_multiply() -> None:
     assert rate.tokens(1) == 60
 
 
+def test_slow_codebooks_count_for_what_they_hold() -> None:
+    """SNAC 24 kHz: 4096 entries at 47, 23 and 12 Hz."""
+    rate = TokenRate(frame_rate=46.875, codebooks=3, vocabularies=(4096,) * 3, strides=(4, 2, 1))
+    assert rate.bits_per_frame == 12 * 1.75
+    assert round(rate.kbps, 2) == 0.98
+    assert rate.tokens(64) == 64 * 46.875 * 1.75
+
+
 @pytest.mark.parametrize(("kv_dtype", "size"), [("bfloat16", 2), ("float32", 4), ("int8", 1)])
 def test_the_cache_holds_keys_and_values_of_all_layers(kv_dtype: str, size: int) -> None:
     model = LanguageModel(layers=32, kv_heads=8, head_dim=128, kv_dtype=kv_dtype)

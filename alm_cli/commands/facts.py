@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,12 @@ def card_rate(card: ModelCard, codebooks: int | None = None) -> TokenRate:
     Features count as one token a frame, as they do for the model that reads them.
     """
     sizes = card.vocabularies[:codebooks]
-    return TokenRate(frame_rate=card.frame_rate, codebooks=len(sizes) or 1, vocabularies=sizes)
+    return TokenRate(
+        frame_rate=card.frame_rate,
+        codebooks=len(sizes) or 1,
+        vocabularies=sizes,
+        strides=card.strides[:codebooks],
+    )
 
 
 def card_facts(card: ModelCard) -> Facts:
@@ -199,6 +205,7 @@ def _token_facts(path: Path, reader: Reader | None) -> Facts:
     rate = TokenRate(
         frame_rate=origin.frame_rate,
         codebooks=info.codebooks,
+        strides=origin.strides,
         vocabularies=origin.vocabularies,
         streams=info.streams,
     )
@@ -211,7 +218,7 @@ def _token_facts(path: Path, reader: Reader | None) -> Facts:
         **rate_facts(rate),
         **plan_facts(rate, seconds, reader),
         "frames": info.frames,
-        "tokens": info.frames * info.codebooks * info.streams,
+        "tokens": ceil(info.frames * rate.codes_per_frame),
         "segments": info.segments,
         "weights_sha256": origin.weights_sha256,
         "program": info.program,
@@ -231,7 +238,12 @@ def _model_facts(name: str) -> Facts:
 
     codec = load_codec(name, device="cpu")
     sizes = codec.vocabularies
-    rate = TokenRate(frame_rate=codec.frame_rate, codebooks=len(sizes) or 1, vocabularies=sizes)
+    rate = TokenRate(
+        frame_rate=codec.frame_rate,
+        codebooks=len(sizes) or 1,
+        vocabularies=sizes,
+        strides=codec.strides,
+    )
     dimension = 0 if sizes else codec.model.dimension
     return {
         "kind": "model",
