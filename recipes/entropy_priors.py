@@ -4,12 +4,13 @@
     python recipes/entropy_priors.py train CODES.npz PRIOR.npz [--epochs 4]    learn, round, write
 
 CLIPS_DIR is what `recipes/clips.py` made: the audio that the codec itself was trained on. The first
-pass encodes every clip as it is, each further one at a random level. The model is log-bilinear: the score of a code is its
-own bias plus the product of its vector with a linear function of the vectors of the two frames
-before and of the codebooks before it in this frame. It is trained in floating point, then rounded
-to the small integers that coder and decoder compute with; the last line of the output says what the
-rounding costs on the clips held out for validation. A prior belongs to the weights that made the
-codes: other weights, another prior. It goes to `alm_cli/assets/priors/CODEC.npz`.
+pass encodes every clip as it is, each further one at a random level. The model is log-bilinear: the
+score of a code is its own bias plus the product of its vector with a linear function of the vectors
+of the two frames before and of the codebooks before it in this frame. It is trained in floating
+point, then rounded to the small integers that coder and decoder compute with; the last line of the
+output says what the rounding costs on the clips held out for validation. A prior belongs to the
+weights that made the codes: other weights, another prior, beside the old one as long as there are
+files that were written with that. Priors are `alm_cli/assets/priors/CODEC.npz`.
 """
 
 from __future__ import annotations

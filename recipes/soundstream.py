@@ -139,10 +139,10 @@ class Trainer:
     @torch.no_grad()
     def start(self) -> None:
         """Latents of unit size, where the usual start lets them fade, and codebooks of them."""
-        crops = torch.cat([self.batch(self.clips, self.rng) for _ in range(self.ask.first)])
-        found, last = rows(self.model.encoder(crops[:, None])), self.model.encoder[-1]
+        crops = (self.batch(self.clips, self.rng) for _ in range(self.ask.first))
+        found = torch.cat([rows(self.model.encoder(crop[:, None])) for crop in crops])
         size = found.std()
-        for parameter in last.parameters():
+        for parameter in self.model.encoder[-1].parameters():
             parameter /= size
         self.books.start(found / size)
 
@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.8)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--commit", type=float, default=0.25)
-    parser.add_argument("--first", type=int, default=16, help="batches that start the codebooks")
+    parser.add_argument("--first", type=int, default=64, help="batches that start the codebooks")
     parser.add_argument("--critic", type=int, help="the step from which a critic judges")
     parser.add_argument("--log", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)

@@ -35,13 +35,16 @@ from alm_cli.nn.state import State
 from alm_cli.nn.transformer import MLP, Block, Transformer
 from alm_cli.nn.whole import heard
 
+# Two frames of the filter bank make one of the semantic features.
+_RATE, _HOP = 16_000, 2 * HOP
+_GROUPS, _MOST_CODES = 32, 1 << 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class Xcodec2Config:
     """The architecture, in the words of the kit."""
 
     semantic: ConformerSpec
-    rate: int
     output_rate: int
     width: int  # of the acoustic encoder's first stage, doubled by each
     ratios: tuple[int, ...]
@@ -51,8 +54,7 @@ class Xcodec2Config:
     heads: int
     head_dimension: int
     depth: int
-    # Samples of silence around the wave whose spectra are taken, and whether frames are lost then.
-    margin: int
+    margin: int  # samples of silence on either side of the wave of which spectra are taken
 
     @classmethod
     def from_hub(cls, raw: Mapping[str, object]) -> Xcodec2Config:
@@ -61,23 +63,21 @@ class Xcodec2Config:
         settings = Settings({key: value for key, value in raw.items() if key not in _UNUSED})
         neu = raw.get("model_type") == "neucodec"
         semantic = _semantic(raw.get("semantic_model_config"))
-        ratios = settings.numbers("downsampling_ratios", (2, 2, 4, 4, 5))
         dimension = settings.number("hidden_size", 1024)
         heads = settings.number("num_attention_heads", 16)
-        rate = settings.number("input_sampling_rate" if neu else "sampling_rate", 16_000)
+        settings.only("input_sampling_rate" if neu else "sampling_rate", _RATE)
         config = cls(
             semantic=semantic,
-            rate=rate,
-            output_rate=settings.number("output_sampling_rate", 24_000) if neu else rate,
+            output_rate=settings.number("output_sampling_rate", 24_000) if neu else _RATE,
             width=settings.number("encoder_hidden_size", 48),
-            ratios=ratios,
+            ratios=settings.numbers("downsampling_ratios", (2, 2, 4, 4, 5)),
             levels=settings.numbers("quantization_levels", (4,) * 8),
             dimension=dimension,
             hidden=settings.number("intermediate_size", 4096),
             heads=heads,
             head_dimension=settings.number("head_dim", 64),
             depth=settings.number("num_hidden_layers", 12, most=256),
-            margin=0 if neu else prod(ratios) // 2,
+            margin=0 if neu else _HOP // 2,
         )
         _refuse_others(settings, config)
         settings.only("num_key_value_heads", heads)
@@ -111,10 +111,15 @@ def _semantic(raw: object) -> ConformerSpec:
 
 
 def _refuse_others(settings: Settings, config: Xcodec2Config) -> None:
-    """Ask for the settings of which one value is built."""
-    if prod(config.ratios) != 2 * HOP:
-        # Two frames of the filter bank make one of the semantic features.
+    """Ask for what is published where something else cannot be built."""
+    if prod(config.ratios) != _HOP:
         settings.only("downsampling_ratios", [2, 2, 4, 4, 5])
+    if min(config.levels) < 2 or prod(config.levels) > _MOST_CODES:
+        settings.only("quantization_levels", [4] * 8)
+    if config.dimension % _GROUPS:
+        settings.only("hidden_size", 1024)
+    if config.output_rate * _HOP % (2 * _RATE):
+        settings.only("output_sampling_rate", 24_000)
     settings.only("quantization_dim", config.dimension + config.semantic.dimension)
     settings.only("hidden_act", "silu")
     settings.only("rms_norm_eps", 1e-6)
@@ -130,7 +135,7 @@ _UNUSED = frozenset({
 
 
 class Xcodec2(nn.Module):
-    """wave [B, 1, T] at `rate` <-> codes [B, 1, F]; decoding is at `output_rate`.
+    """wave [B, 1, T] at 16 kHz -> codes [B, 1, F] -> wave at `output_rate`.
 
     Every code depends on the whole recording (normalised spectra, attention), and so does every
     decoded sample (normalised groups, attention): a stream answers at its last call. The acoustic
@@ -141,13 +146,12 @@ class Xcodec2(nn.Module):
     is T // hop, because its spectra lack the last frame, but at least 1.
     """
 
-    channels, delay = 1, 0
+    rate, channels, hop, delay = _RATE, 1, _HOP, 0
     block_frames = 100
 
     def __init__(self, config: Xcodec2Config) -> None:
         super().__init__()
-        self.rate, self.output_rate = config.rate, config.output_rate
-        self.hop, self._margin = prod(config.ratios), config.margin
+        self.output_rate, self._margin = config.output_rate, config.margin
         semantic, acoustic = config.semantic.dimension, config.dimension
         self.semantic = Conformer(config.semantic)
         self.adapter = SemanticAdapter(semantic)
@@ -249,12 +253,12 @@ class Decoder(nn.Module):
     def __init__(self, config: Xcodec2Config) -> None:
         super().__init__()
         dimension = config.dimension
-        hop = prod(config.ratios) * config.output_rate // config.rate
+        hop = _HOP * config.output_rate // _RATE
         self.narrow = nn.Linear(config.semantic.dimension + dimension, dimension)
         self.embed = Conv(dimension, dimension, 7, causal=False)
-        self.before = nn.Sequential(ResNetBlock(dimension), ResNetBlock(dimension))
+        self.before = nn.Sequential(*(ResNetBlock(dimension, groups=_GROUPS) for _ in range(2)))
         self.transformer = Transformer(_block(config) for _ in range(config.depth))
-        self.after = nn.Sequential(ResNetBlock(dimension), ResNetBlock(dimension))
+        self.after = nn.Sequential(*(ResNetBlock(dimension, groups=_GROUPS) for _ in range(2)))
         self.norm = nn.LayerNorm(dimension, eps=1e-6)
         self.head = ISTFTHead(dimension, 4 * hop, hop)
 
@@ -268,7 +272,14 @@ class Decoder(nn.Module):
 def _block(config: Xcodec2Config) -> Block:
     attention = Attention(config.dimension, config.heads, head_dimension=config.head_dimension)
     mlp = MLP(config.dimension, config.hidden, activation=F.silu)
-    return Block(attention, mlp, partial(nn.RMSNorm, config.dimension, eps=1e-6))
+    return Block(attention, mlp, partial(_Norm, config.dimension, eps=1e-6))
+
+
+class _Norm(nn.RMSNorm):
+    """In the precision of its weight: torch's own warns where another is computed in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
 
 
 # The layouts of the hub's own library and of the first release; NeuCodec's first release has no
@@ -405,7 +416,7 @@ def _sniffed(
             "the checkpoint of the codec lacks the w2v-BERT 2.0 that it listens with",
             hint="use the safetensors that transformers reads, such as `--model neucodec` fetches",
         )
-    return {"model_type": "xcodec2" if head[0] == 4 * 320 + 2 else "neucodec"}
+    return {"model_type": "xcodec2" if head[0] == 4 * _HOP + 2 else "neucodec"}
 
 
 FAMILY = Family(Xcodec2Config.from_hub, Xcodec2, KEYS, _sniffed)

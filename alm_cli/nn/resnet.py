@@ -14,7 +14,7 @@ class ResNetBlock(nn.Module):
     Features are normalised in groups and over all time, so the block must see a signal whole.
     """
 
-    def __init__(self, dimension: int, kernel: int = 3, groups: int = 32) -> None:
+    def __init__(self, dimension: int, kernel: int = 3, *, groups: int) -> None:
         super().__init__()
         self.first_norm, self.second_norm = (
             nn.GroupNorm(groups, dimension, eps=1e-6) for _ in range(2)

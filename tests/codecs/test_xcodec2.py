@@ -606,6 +606,9 @@ def test_the_first_generation_is_another_model() -> None:
     [
         ("downsampling_ratios", [2, 2, 4, 4]),
         ("quantization_levels", []),
+        ("quantization_levels", [4, 1, 4]),
+        ("quantization_levels", [64] * 8),
+        ("hidden_size", 1000),
         ("quantization_dim", 1024),
         ("hidden_act", "gelu"),
         ("attention_bias", True),
@@ -613,6 +616,7 @@ def test_the_first_generation_is_another_model() -> None:
         ("rms_norm_eps", 1e-5),
         ("codebook_size", 1024),
         ("sampling_rate", "16k"),
+        ("sampling_rate", 24_000),
         ("semantic_model_config", {"position_embeddings_type": "rotary"}),
         ("semantic_model_config", {"surprise": 1}),
     ],
@@ -622,3 +626,26 @@ def test_settings_that_are_not_built_are_refused(
 ) -> None:
     with pytest.raises(ModelError, match=key):
         FAMILY.read_config(published | {key: value})
+
+
+def test_a_rate_that_is_no_whole_number_of_samples_a_frame_is_refused() -> None:
+    for rate in (22_050, 24_001):
+        with pytest.raises(ModelError, match="output_sampling_rate"):
+            FAMILY.read_config({"model_type": "neucodec", "output_sampling_rate": rate})
+    for rate in (16_000, 44_100, 48_000):
+        settings = {"model_type": "neucodec", "output_sampling_rate": rate}
+        assert FAMILY.read_config(settings).output_rate == rate
+
+
+@torch.no_grad()
+def test_reduced_precision_computes(tiny: Pair) -> None:
+    """Codes need not be the same; the quantiser and the spectra stay in single precision."""
+    wave = recording(8000)
+    codes = tiny.ours.encode(wave)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = tiny.ours.encode(wave)
+        decoded = tiny.ours.decode(codes)
+    assert rough.shape == codes.shape
+    assert decoded.dtype == torch.float32
+    exact = tiny.ours.decode(codes)
+    assert (decoded - exact).std() < 0.2 * exact.std()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,31 +41,48 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     nodes.shutdown()
 
 
+def serve(pipe: Path, data: bytes, gate: threading.Event) -> None:
+    """Give everyone who reads the pipe the same bytes, once the gate is open."""
+
+    def feed() -> None:
+        while True:
+            with suppress(BrokenPipeError), pipe.open("wb") as file:
+                gate.wait()
+                file.write(data)
+
+    os.mkfifo(pipe)
+    threading.Thread(target=feed, daemon=True).start()
+
+
 @pytest.mark.filterwarnings("ignore")  # those of Ray
 def test_a_node_may_die_in_the_middle(
     cluster: Any, alm: Alm, record: Record, small: Path, tmp_path: Path
 ) -> None:
-    for number in range(240):
-        record(f"in/{number:03d}.wav", length=9000 + 7 * number)
-    (tmp_path / "in/100.wav").write_bytes(b"not a recording")
-    words = ("encode", tmp_path / "in", "-qm", small, "--shards", 6)
+    for number in range(40):
+        record(f"in/{number:02d}.wav", length=500 + 97 * number)
+    (tmp_path / "in/15.wav").write_bytes(b"not a recording")
+    gate = threading.Event()
+    gate.set()
+    # In the middle of the first two shards everybody has to wait.
+    for name in ("04.wav", "13.wav"):
+        data = (tmp_path / "in" / name).read_bytes()
+        (tmp_path / "in" / name).unlink()
+        serve(tmp_path / "in" / name, data, gate)
+    words = ("encode", tmp_path / "in", "-qm", small, "--shards", 5)
     assert alm(*words, "-o", tmp_path / "here").exit_code == 1
+    gate.clear()
     out, (second,) = tmp_path / "there", cluster.worker_nodes
-    killed: list[float] = []
 
     def kill() -> None:
-        while not killed:
-            begun = [path for path in out.glob(".shard-*.tar.part") if path.stat().st_size]
-            if len(begun) == 2:
-                cluster.remove_node(second, allow_graceful=False)
-                killed.append(time.monotonic())
+        while sum(path.stat().st_size > 0 for path in out.glob(".shard-*.tar.part")) < 2:
             time.sleep(0.01)
+        cluster.remove_node(second, allow_graceful=False)
+        gate.set()
 
     threading.Thread(target=kill, daemon=True).start()
     result = alm(*words, "-o", out, "--engine", "ray", "--json")
     assert result.exit_code == 1, result.stderr
-    assert killed
-    killed.append(0)
+    assert not cluster.worker_nodes
     assert shards_of(out) == shards_of(tmp_path / "here")
     assert result.stdout.count('"status": "failed"') == 1
     again = alm(*words, "-o", out, "--engine", "ray", "--json")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from typer.testing import Result
 
 from alm_cli.files.audio import read_audio
 from alm_cli.files.tokens import probe_tokens, read_tokens
+from alm_cli.systems.codec import load_codec
 from alm_cli.values import Tokens
 
 Alm = Callable[..., Result]
@@ -48,7 +52,6 @@ def test_every_form_comes_back(alm: Alm, tokens: Path, form: str) -> None:
 
 def test_entropy_coding_is_undone(alm: Alm, tokens: Path) -> None:
     small, back = tokens.with_name("small.alm"), tokens.with_name("back.alm")
-    # Silence has codes that follow from those before.
     assert alm("convert", tokens, "-o", small, "--pack", "entropy").exit_code == 0
     assert alm("convert", small, "-o", back).exit_code == 0
     assert back.read_bytes() == tokens.read_bytes()
@@ -85,10 +88,6 @@ def test_what_is_split_and_joined_decodes_like_the_original(
 
 
 def test_a_piece_decodes_like_its_frames_alone(alm: Alm, tokens: Path, small: Path) -> None:
-    from dataclasses import replace
-
-    from alm_cli.systems.codec import load_codec
-
     part = tokens.with_name("part.alm")
     assert alm("convert", tokens, "-o", part, "--start", 0.1).exit_code == 0
     codec, whole, value = load_codec(small, device="cpu"), read_tokens(tokens), read_tokens(part)
@@ -230,10 +229,7 @@ def test_contradictions_are_told_before_any_work(
     assert told in result.stderr
 
 
-def test_the_whole_command_needs_no_torch(tokens: Path, program: Sequence[str]) -> None:
-    import subprocess
-    import sys
-
+def test_the_whole_command_needs_no_torch(tokens: Path) -> None:
     line = (
         "import sys; from alm_cli.app import app\n"
         f"sys.argv = ['alm', 'convert', {str(tokens)!r}, '-o', '-', '--pack', 'entropy', '-q']\n"
@@ -243,4 +239,3 @@ def test_the_whole_command_needs_no_torch(tokens: Path, program: Sequence[str]) 
     )
     done = subprocess.run([sys.executable, "-c", line], capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert program

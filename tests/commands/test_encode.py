@@ -335,26 +335,33 @@ def test_loudness_needs_a_file_that_can_be_read_twice(
 def test_a_layer_of_an_encoder_becomes_features_or_units(
     alm: Alm, record: Record, small: Path, tmp_path: Path
 ) -> None:
+    transformers = pytest.importorskip("transformers")
     from alm_cli.systems.units import load_units
-    from tests.systems.test_units import made
 
-    path, folder = record("a.wav", length=16_000, rate=16_000), made(tmp_path / "tiny-hubert")
+    folder, kmeans = tmp_path / "tiny-hubert", tmp_path / "km.npy"
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "conv_dim": [16] * 7}
+    config = transformers.HubertConfig(
+        num_hidden_layers=3, num_attention_heads=4, num_conv_pos_embedding_groups=4, **sizes
+    )
+    transformers.HubertModel(config).save_pretrained(folder)
+    np.save(kmeans, np.random.default_rng(0).standard_normal((20, 32)).astype("f4"))
+    path = record("a.wav", length=16_000, rate=16_000)
     audio = read_audio(path)
     for words, options in (
         (("--layer", 2), {"layer": 2}),
-        (("--layer", 2, "--kmeans", folder.kmeans), {"layer": 2, "kmeans": folder.kmeans}),
+        (("--layer", 2, "--kmeans", kmeans), {"layer": 2, "kmeans": kmeans}),
     ):
-        result = alm("encode", path, "-m", folder.path, *words, "--overwrite", "--json")
+        result = alm("encode", path, "-m", folder, *words, "--overwrite", "--json")
         assert result.exit_code == 0, result.stderr
         found = read_tokens(path.with_suffix(".alm"))
-        stream = load_units(folder.path, **options).encoder(16_000, 1)
+        stream = load_units(folder, **options).encoder(16_000, 1)
         stream.push(audio.samples)
         (expected,) = stream.finish()
         assert found.origin.codec == expected.origin.codec
         assert found.origin.weights_sha256 == expected.origin.weights_sha256
         for name in ("codes", "values"):
             assert np.array_equal(getattr(found, name, 0), getattr(expected, name, 0))
-    assert alm("encode", path, "-m", folder.path, "--layer", 99, "--overwrite").exit_code == 2
+    assert alm("encode", path, "-m", folder, "--layer", 99, "--overwrite").exit_code == 2
     refused = alm("encode", path, "-m", small, "--layer", 2, "--overwrite")
     assert refused.exit_code == 3
     assert "not an encoder with layers" in refused.stderr

@@ -217,6 +217,17 @@ def test_a_stream_answers_at_its_end_with_the_whole(tiny: tuple[Any, W2vBert]) -
     batch_equals_single(step, recording(4000, batch=3), atol=0)
 
 
+@torch.no_grad()
+def test_reduced_precision_is_near(tiny: tuple[Any, W2vBert]) -> None:
+    _, part = tiny
+    wave = recording(8000)
+    exact = part.encode(wave)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = part.encode(wave)
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).std() < 0.05 * exact.std()
+
+
 def test_a_layer_is_a_model_of_its_own(tiny: tuple[Any, W2vBert]) -> None:
     _, part = tiny
     wave = recording(4000)

@@ -38,7 +38,7 @@ def some_share(draw: st.DrawFn) -> Share:
     return draw(st.integers(0, total - share)), share, total
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(st.composite(some_share)(), max_size=60))
 def test_what_is_put_in_comes_out(shares: list[Share]) -> None:
     assert taken_out(put_in(shares), shares)

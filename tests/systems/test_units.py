@@ -21,51 +21,69 @@ from alm_cli.systems.units import load_units, read_centroids
 from alm_cli.values import Audio, Latents, Tokens
 from tests.encoders.test_hubert import EVERY, TINY, random_model, recording
 
-RATE, WIDE = 16_000, TINY["hidden_size"]
+RATE = 16_000
 # No frame, one and its neighbours, seven, primes.
 LENGTHS = (1, 399, 400, 401, 719, 720, 721, 2320, 2639, 2640, 4801, 7919, 12_007)
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A checkpoint, the reference with its weights, and centroids of its features at layer 2."""
+    """A checkpoint, the reference with its weights, and centroids of its features at a layer."""
 
     path: Path
     theirs: Any
     kmeans: Path
+    layer: int
 
-    def features(self, samples: NDArray[np.float32], layer: int = 2) -> NDArray[np.float32]:
+    def features(
+        self, samples: NDArray[np.float32], layer: int | None = None
+    ) -> NDArray[np.float32]:
         """samples [T] -> features [F, D], as the reference makes them."""
         if len(samples) < 400:
-            return np.zeros((0, WIDE), np.float32)
+            return np.zeros((0, self.theirs.config.hidden_size), np.float32)
         with torch.no_grad():
             found = self.theirs(torch.from_numpy(samples)[None], output_hidden_states=True)
-        return found.hidden_states[layer][0].numpy()
+        return found.hidden_states[self.layer if layer is None else layer][0].numpy()
+
+    def units(self) -> Codec:
+        """Ours."""
+        return load_units(self.path, layer=self.layer, kmeans=self.kmeans, device="cpu")
 
 
-def made(path: Path, **config: Any) -> Folder:
-    theirs = random_model("Hubert", **(TINY | config))
+def made(path: Path, layer: int, count: int, clips: list[Audio], **config: Any) -> Folder:
+    """A checkpoint, and as centroids some features of clips and some noise."""
+    theirs = random_model("Hubert", **config)
     theirs.save_pretrained(path)
-    folder = Folder(path, theirs, path.parent / "km.npy")
-    features = folder.features(recording(64_000)[0].numpy())
+    folder = Folder(path, theirs, path.parent / "km.npy", layer)
+    features = np.concatenate([folder.features(clip.samples[0]) for clip in clips])
     generator = np.random.default_rng(0)
-    table = features[generator.choice(len(features), 40, replace=False)]
+    table = features[generator.choice(len(features), count, replace=False)]
     np.save(folder.kmeans, table + generator.normal(scale=0.05, size=table.shape).astype("f4"))
     return folder
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return made(tmp_path_factory.mktemp("base") / "tiny-hubert")
+    return made(tmp_path_factory.mktemp("base") / "tiny-hubert", 2, 40, [audio(64_000)], **TINY)
 
 
 @pytest.fixture(scope="module")
 def units(base: Folder) -> Codec:
-    return load_units(base.path, layer=2, kmeans=base.kmeans, device="cpu")
+    return base.units()
 
 
 def audio(length: int) -> Audio:
     return Audio(recording(length).numpy(), RATE)
+
+
+def recordings(shared: Path) -> list[Audio]:
+    """Clips of one and two seconds."""
+    from alm_cli.files.audio import read_audio
+
+    paths = [path for path in sorted((shared / "audio/speech").glob("c*/*.wav"))]
+    clips = [clip for clip in map(read_audio, paths) if clip.rate == RATE and clip.seconds < 2.1]
+    assert len(clips) > 6
+    return clips[:16]
 
 
 def nearest(table: NDArray[Any], features: NDArray[Any]) -> NDArray[np.int64]:
@@ -78,35 +96,32 @@ def nearest(table: NDArray[Any], features: NDArray[Any]) -> NDArray[np.int64]:
     return found.predict(features.astype(table.dtype))
 
 
+def assert_same_units(folder: Folder, codec: Codec, clip: Audio) -> list[int]:
+    """The units of a clip, which are scikit-learn's clusters of the reference's features."""
+    expected = nearest(np.load(folder.kmeans), folder.features(clip.samples[0]))
+    codes = codec.encode(clip).codes
+    assert codes.shape == (1, 1, len(expected))
+    assert int((codes[0, 0] != expected).sum()) == 0
+    return expected.tolist()
+
+
 @pytest.mark.oracle
 def test_units_are_scikit_learns_clusters_of_the_references_features(
     base: Folder, units: Codec
 ) -> None:
-    table, seen = np.load(base.kmeans), set[int]()
-    for length in LENGTHS:
-        tokens = units.encode(audio(length))
-        expected = nearest(table, base.features(audio(length).samples[0]))
-        assert tokens.codes.shape == (1, 1, len(expected))
-        assert int((tokens.codes[0, 0] != expected).sum()) == 0
-        seen |= set(expected.tolist())
-    assert len(seen) > 10, "units that do not vary prove nothing"
+    seen = [unit for length in LENGTHS for unit in assert_same_units(base, units, audio(length))]
+    assert len(set(seen)) > 10, "units that do not vary prove nothing"
 
 
 @pytest.mark.oracle
-def test_units_of_recordings_are_those_of_the_reference(
-    base: Folder, units: Codec, shared: Path
-) -> None:
-    from alm_cli.files.audio import read_audio
-
-    table, count = np.load(base.kmeans), 0
-    for folder in ("speech/cards", "speech/commands"):
-        for path in sorted((shared / "audio" / folder).glob("*.wav"))[:10]:
-            clip = read_audio(path)
-            assert (clip.rate, clip.channels) == (RATE, 1)
-            expected = nearest(table, base.features(clip.samples[0]))
-            assert np.array_equal(units.encode(clip).codes[0, 0], expected), path
-            count += 1
-    assert count >= 12
+def test_published_shapes_make_the_same_units_of_recordings(shared: Path, tmp_path: Path) -> None:
+    """All that the sixth layer needs, and a hundred centroids."""
+    clips = recordings(shared)
+    folder = made(tmp_path / "hubert", 6, 100, clips[::3], num_hidden_layers=6)
+    codec, seen = folder.units(), list[int]()
+    for clip in [*clips, *map(audio, (400, 719, 720, 2320, 16_001))]:
+        seen += assert_same_units(folder, codec, clip)
+    assert len(set(seen)) > 60
 
 
 @pytest.mark.oracle
