@@ -4,9 +4,9 @@
     python recipes/soundstream.py RUN_DIR CLIPS_DIR --export FOLDER    write the checkpoint
 
 The loss compares mel spectrograms at six resolutions, as the paper's does; `--critic` adds its
-discriminator of complex spectra from that step on. Codebooks start as k-means of latents and follow
-as moving averages; every crop is decoded from a random number of them, so that any first few of
-them decode. Everything is seeded, and the whole state is saved every few minutes: the same command
+discriminator of complex spectra from that step on. At first it learns without codebooks; those start
+as k-means of latents and follow as moving averages. Every crop is decoded from a random number of
+them, so that any first few of them decode. Everything is seeded, and the whole state is saved every few minutes: the same command
 continues a run.
 """
 
@@ -98,7 +98,7 @@ class Trainer:
         self.rng = np.random.default_rng(ask.seed)
         config = SoundStreamConfig.from_hub(CONFIG)
         self.model, self.critic, self.mels = SoundStream(config), Critic(), MelLoss(config.rate)
-        self.books = Quantizer(self.model)
+        self.books = Quantizer(self.model, decay=0.98)
         self.clips, self.valid = Clips(ask.clips), Clips(ask.clips, "_valid")
         self.optimizer = torch.optim.Adam(self.model.parameters(), ask.lr, betas=(0.8, 0.99))
         self.judging = torch.optim.Adam(self.critic.parameters(), ask.lr / 2, betas=(0.8, 0.99))
@@ -111,19 +111,15 @@ class Trainer:
         return resample(wave, CLIPS_RATE, self.model.rate)[:, :length]
 
     def train_step(self) -> dict[str, float]:
-        wave = self.batch(self.clips, self.rng)
-        if self.step == 0:
+        if self.step == self.ask.plain:
             self.start()
+        wave = self.batch(self.clips, self.rng)
         latents = self.model.encoder(wave[:, None])
-        depth = torch.from_numpy(self.rng.integers(1, len(self.books.books) + 1, len(wave)))
-        found = rows(latents)
-        coded = self.books.quantize(found, depth.repeat_interleave(latents.shape[2]), learn=True)
-        commitment = (found - coded).square().mean()
-        coded = coded.view(len(latents), -1, latents.shape[1]).mT
-        # What the decoder reads are codebook rows; gradients pass to the encoder as if they were
-        # its latents.
-        made = self.model.decoder(latents + (coded - latents).detach())[:, 0]
-        terms = {"mel": self.mels(made, wave), "commit": self.ask.commit * commitment}
+        coded, commitment = self.coded(latents) if self.step >= self.ask.plain else (latents, None)
+        made = self.model.decoder(coded)[:, 0]
+        terms = {"mel": self.mels(made, wave)}
+        if commitment is not None:
+            terms["commit"] = self.ask.commit * commitment
         if self.ask.critic is not None and self.step >= self.ask.critic:
             terms |= self.judged(made, wave)
         for group in self.optimizer.param_groups:
@@ -136,15 +132,25 @@ class Trainer:
         self.step += 1
         return {name: float(value.detach()) for name, value in (terms | {"norm": norm}).items()}
 
+    def coded(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """latents [B, D, F] -> what the decoder reads instead, and how far that is."""
+        depth = self.rng.integers(1, len(self.books.books) + 1, len(latents))
+        depth = torch.from_numpy(depth).repeat_interleave(latents.shape[2])
+        wanted = self.books.quantize(rows(latents), depth, learn=True)
+        wanted = wanted.view(len(latents), -1, latents.shape[1]).mT
+        # Gradients pass to the encoder as if the rows of the codebooks were its latents.
+        return latents + (wanted - latents).detach(), (latents - wanted).square().mean()
+
     @torch.no_grad()
     def start(self) -> None:
-        """Latents of unit size, where the usual start lets them fade, and codebooks of them."""
+        """Codebooks of what the encoder makes by now, as heavy as the crops of one step."""
         crops = (self.batch(self.clips, self.rng) for _ in range(self.ask.first))
         found = torch.cat([rows(self.model.encoder(crop[:, None])) for crop in crops])
-        size = found.std()
-        for parameter in self.model.encoder[-1].parameters():
-            parameter /= size
-        self.books.start(found / size)
+        self.books.start(found)
+        for counts, sums in zip(self.books.counts, self.books.sums, strict=True):
+            factor = len(found) / self.ask.first / counts.sum()
+            counts *= factor
+            sums *= factor
 
     def judged(self, made: Tensor, wave: Tensor) -> dict[str, Tensor]:
         """A step of the critic (hinge), and what it then says of the model."""
@@ -162,7 +168,9 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The loss with all books on held-out clips, and the least bits that a book spends."""
+        """From when there are codebooks: the loss with all books on held-out clips, and the least bits that a book spends."""
+        if self.step <= self.ask.plain:
+            return {}
         self.store_books()
         rng, losses, codes = np.random.default_rng(1), [], []
         for _ in range(4):
@@ -256,6 +264,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.8)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--commit", type=float, default=0.25)
+    parser.add_argument("--plain", type=int, default=1000, help="steps without codebooks")
     parser.add_argument("--first", type=int, default=64, help="batches that start the codebooks")
     parser.add_argument("--critic", type=int, help="the step from which a critic judges")
     parser.add_argument("--log", type=int, default=100)

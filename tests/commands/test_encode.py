@@ -287,7 +287,7 @@ def test_unknown_models_are_refused_with_suggestions(alm: Alm, record: Record) -
 
 
 def test_entropy_coding_changes_bytes_but_no_code(alm: Alm, record: Record, small: Path) -> None:
-    path = record("a.wav", length=48_000)
+    path = record("a.wav", length=16_000)
     assert alm("encode", path, "-m", small).exit_code == 0
     plain, size = codes_of(path.with_suffix(".alm")), path.with_suffix(".alm").stat().st_size
     assert alm("encode", path, "-m", small, "--pack", "entropy", "--overwrite").exit_code == 0
