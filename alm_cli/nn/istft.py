@@ -28,7 +28,8 @@ class ISTFTHead(nn.Module):
             raise ValueError("the window must be two or more hops, and its overhang even")
         self.size, self.hop = size, hop
         self.out = nn.Linear(dimension, size + 2)
-        self.register_buffer("window", torch.hann_window(size), persistent=False)
+        # On the CPU in any case: a window is no reason to build a whole model twice in loading.
+        self.register_buffer("window", torch.hann_window(size, device="cpu"), persistent=False)
 
     def forward(self, x: Tensor, state: State | None = None) -> Tensor:
         """x [B, F, D] -> wave [B, 1, F * hop] float32."""

@@ -34,8 +34,9 @@ class CodecModel(Protocol):
     """What a codec family offers (see `alm_cli.codecs`); one that only encodes lacks `decode`.
 
     Optional: `strides` where codebooks have frame rates of their own, `dimension` where there are
-    no codebooks but features, `frame_multiple` where frames come in groups, `windowed` for a
-    variant of the same weights that works window by window.
+    no codebooks but features, `frame_multiple` where frames come in groups (`group_samples` where
+    groups overlap), `output_rate` where decoding gives another rate, `windowed` for a variant of
+    the same weights that works window by window.
     """
 
     rate: int
