@@ -4,10 +4,10 @@
     python recipes/soundstream.py RUN_DIR CLIPS_DIR --export FOLDER    write the checkpoint
 
 The loss compares mel spectrograms at six resolutions, as the paper's does; `--critic` adds its
-discriminator of complex spectra from that step on. At first it learns without codebooks; those start
-as k-means of latents and follow as moving averages. Every crop is decoded from a random number of
-them, so that any first few of them decode. Everything is seeded, and the whole state is saved every few minutes: the same command
-continues a run.
+discriminator of complex spectra from that step on. At first it learns without codebooks; those
+start as k-means of latents and follow as moving averages. Every crop is decoded from a random
+number of them, so that any first few of them decode. Everything is seeded, and the whole state is
+saved every few minutes: the same command continues a run.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """From when there are codebooks: the loss with all books on held-out clips, and the least bits that a book spends."""
+        """The loss with all books on held-out clips, and the least bits that a book spends."""
         if self.step <= self.ask.plain:
             return {}
         self.store_books()

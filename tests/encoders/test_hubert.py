@@ -90,12 +90,9 @@ def spread(name: str, tensor: Tensor) -> None:
     if name.endswith("original0") or "running_var" in name:
         tensor.abs_().mul_(0.2).add_(0.5)
     elif tensor.dim() == 1:
-        tensor.mul_(0.2 if "norm.weight" in name else 0.05).add_("norm.weight" in name)
+        tensor.mul_(0.2).add_(1.0 if "norm.weight" in name else 0.0)
     elif "rel_attn_embed" not in name and "gru_rel_pos_const" not in name:
-        # What all inputs have in common falls out, and attention, which is next to a mean of all
-        # frames, adds little: or after some layers frames would not differ any more.
-        tensor -= tensor.mean(tuple(range(1, tensor.dim())), keepdim=True)
-        tensor.mul_((0.3 if "out_proj" in name else 1.2) / math.sqrt(tensor[0].numel()))
+        tensor.mul_(1.2 / math.sqrt(tensor[0].numel()))
 
 
 def pair(kind: str, **config: Any) -> Pair:
