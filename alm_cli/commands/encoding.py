@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from alm_cli.errors import AlmError, InputError, ModelError, UsageError
@@ -148,6 +149,7 @@ class Encoding:
     settings: Settings
     codebooks: int | None
     segment_frames: int | None
+    _compared: Event = field(default_factory=Event)
 
     def steps(self) -> Steps[Chunk, Tokens | Latents]:
         """From files to files."""
@@ -171,18 +173,28 @@ class Encoding:
 
     def work(self, task: Task, chunks: Iterator[Chunk]) -> Iterator[Tokens | Latents]:
         """The tokens: one value, or one for every segment."""
+        from alm_cli.systems.agreement import SECONDS
+
         reader, _, gain = next(chunks)
         task.length_s = _length(reader, task)
         stream = self.encoder(reader.rate, reader.channels, gain)
+        agreement = None if self._compared.is_set() else self.codec.agreement(stream)
+        self._compared.set()  # one recording is enough to tell
         length = 0
         for chunk in chunks:
             length += chunk.samples.shape[1]
             task.seconds = length / reader.rate
+            if agreement is not None:
+                agreement.push(chunk.samples)
             yield from stream.push(chunk.samples)
         if not length:
             start, _ = task.item.section or (0, None)
             raise InputError(f"ends before {start:g} s" if start else "holds no audio")
         yield from stream.finish()
+        if agreement is not None:
+            share = task.facts["agreement"] = round(agreement.share(), 4)
+            told = f"{100 * share:.1f} % of the first {SECONDS:g} s has the codes of float32"
+            task.warnings.append(f"{self.settings.dtype}: {told}")
         self._note_input(task, reader)
 
     def write(self, task: Task, pieces: Iterator[Tokens | Latents]) -> None:
@@ -279,6 +291,7 @@ class Encoding:
             (made.codec, made.weights_sha256) == (self.codec.name, self.codec.weights_sha256)
             and made.vocabularies == self.codec.vocabularies[:books]
             and made.notes.get("channels") == self.settings.mode
+            and made.notes.get("dtype", "float32") == self.settings.dtype
             and noted(made, "windowed") == self.settings.windowed
             and (made.source_rate, made.source_channels) == (rate, channels)
             and length in (None, made.source_length)

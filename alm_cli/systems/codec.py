@@ -22,6 +22,7 @@ from alm_cli.checkpoints.load import load
 from alm_cli.errors import InputError, ModelError, UsageError
 from alm_cli.nn.state import State
 from alm_cli.runtime import device_of, dtype_of, inference, set_threads
+from alm_cli.systems.agreement import Agreement
 from alm_cli.systems.decode_stream import DecodeStream
 from alm_cli.systems.encode_stream import Channels, EncodeAsk, EncodeStream
 from alm_cli.values import Audio, Latents, Origin, Tokens
@@ -87,6 +88,24 @@ class Codec:
         self.strides: tuple[int, ...] = getattr(model, "strides", ())
         self.frame_rate = self.rate / self.hop
         self._decoder = decoder
+
+    @property
+    def reduced(self) -> bool:
+        """Whether it computes in another number type than float32, which may change codes."""
+        return self.dtype is not torch.float32
+
+    def in_float32(self) -> Codec:
+        """The same model in float32."""
+        return Codec(self.model, self.name, self.weights_sha256, device=self.device)
+
+    def agreement(self, stream: EncodeStream) -> Agreement | None:
+        """Tells how much of what goes into `stream` has the codes of float32.
+
+        None where nothing is reduced, and for features.
+        """
+        if not self.reduced or not self.vocabularies:
+            return None
+        return Agreement(self, stream.rate, stream.channels, stream.ask)
 
     def codebooks_for(self, bitrate_kbps: float) -> int:
         """The most codebooks whose nominal bitrate does not exceed `bitrate_kbps`.
@@ -188,8 +207,7 @@ class Codec:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Inference in the number type asked for; what must be exact stays in float32."""
-        reduced = self.dtype is not torch.float32
-        with inference(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
+        with inference(), torch.autocast(self.device.type, self.dtype, enabled=self.reduced):
             yield
 
     def variant(self, windowed: float | None) -> CodecModel:

@@ -82,7 +82,8 @@ class DecodeStream:
 
     def _decode(self, codes: NDArray[np.int32], last: bool) -> Samples:
         """codes [S, K, F] -> samples [C, n] at the output rate, without delay and padding."""
-        rows, side = [], self._side_of(-(-codes.shape[2] // self._group))
+        # The last frames may be of one stretch more than there are whole groups of them.
+        rows, side = [], self._side_of(None if last else codes.shape[2] // self._group)
         with self._codec.computing():
             for index, (row, state) in enumerate(
                 zip(codes[:, : self._ask.codebooks], self._states, strict=True)
@@ -98,10 +99,10 @@ class DecodeStream:
         self._decoded += samples.shape[1]
         return self._resampler.push(samples[:, begin:end] * self._gain).numpy()
 
-    def _side_of(self, rows: int) -> dict[str, torch.Tensor]:
-        """The next rows of side information [n, S]."""
+    def _side_of(self, rows: int | None) -> dict[str, torch.Tensor]:
+        """The next rows of side information [n, S], or all that are left."""
         taken = {name: values[:rows] for name, values in self._sides.items()}
-        self._sides = {name: values[rows:] for name, values in self._sides.items()}
+        self._sides = {name: values[len(taken[name]) :] for name, values in self._sides.items()}
         return {
             name: torch.from_numpy(values).to(self._codec.device) for name, values in taken.items()
         }

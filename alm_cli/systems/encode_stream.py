@@ -41,10 +41,10 @@ class EncodeStream:
     """Samples in pieces of any size -> tokens, frame-exactly as if they had come at once."""
 
     def __init__(self, codec: Codec, rate: int, source_channels: int, ask: EncodeAsk) -> None:
-        self._codec, self._ask = codec, ask
+        self._codec, self.ask = codec, ask
         self._model = codec.variant(ask.windowed)
         self._check(rate, source_channels)
-        self._rate, self._channels = rate, source_channels
+        self.rate, self.channels = rate, source_channels
         self._streams = source_channels if ask.channels == "dual" else 1
         self._resampler = Resampler(rate, codec.rate)
         self._states = [State() for _ in range(self._streams)]
@@ -60,10 +60,10 @@ class EncodeStream:
 
     def push(self, samples: Samples) -> list[Tokens | Latents]:
         """samples [C, n] -> the segments that are now complete."""
-        if samples.ndim != 2 or samples.shape[0] != self._channels:
+        if samples.ndim != 2 or samples.shape[0] != self.channels:
             raise InputError(
                 f"samples of shape {list(samples.shape)}",
-                hint=f"pass [{self._channels}, n]: a row for each channel",
+                hint=f"pass [{self.channels}, n]: a row for each channel",
             )
         self._source.push(samples)
         self._take(self._resampler.push(self._mixed(samples)))
@@ -81,7 +81,7 @@ class EncodeStream:
         if not 1 <= rate <= _MOST_HZ or rate != int(rate):
             raise InputError(f"a sample rate of {rate} Hz", hint="pass whole samples per second")
         wide = self._model.channels
-        if self._ask.channels == "native" and source_channels not in (1, wide):
+        if self.ask.channels == "native" and source_channels not in (1, wide):
             takes = "1 channel" if wide == 1 else f"1 or {wide} channels"
             raise InputError(
                 f"{source_channels} channels, where {self._codec.name} takes {takes}",
@@ -91,12 +91,12 @@ class EncodeStream:
     def _mixed(self, samples: Samples) -> Tensor:
         """samples [C, n] -> rows [S * channels of the codec, n]."""
         x = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
-        if self._ask.gain_db:
-            x = x * 10 ** (self._ask.gain_db / 20)
+        if self.ask.gain_db:
+            x = x * 10 ** (self.ask.gain_db / 20)
         wide = self._model.channels
-        if self._ask.channels == "dual":
+        if self.ask.channels == "dual":
             return x.repeat_interleave(wide, 0)
-        if self._ask.channels == "native" and wide > 1 and len(x) == wide:
+        if self.ask.channels == "native" and wide > 1 and len(x) == wide:
             return x
         # The sum in double precision: the mean of equal channels is the channel itself.
         return x.double().mean(0, keepdim=True).float().repeat(wide, 1)
@@ -124,7 +124,7 @@ class EncodeStream:
             for wave, state in zip(waves, self._states, strict=True):
                 state.last = last
                 moved = wave.to(self._codec.device)
-                found.append(self._model.encode(moved, self._ask.codebooks, state)[0].cpu())
+                found.append(self._model.encode(moved, self.ask.codebooks, state)[0].cpu())
         self._begun = True
         number = torch.int32 if self._model.vocabularies else torch.float32
         self._values.append(torch.stack(found).to(number).numpy())
@@ -140,28 +140,31 @@ class EncodeStream:
             yield self._cut(size, final=False)
 
     def _cut(self, frames: int, final: bool) -> Tokens | Latents:
-        rows = self._ask.codebooks if self._model.vocabularies else self._model.dimension
+        books = self.ask.codebooks if self._model.vocabularies else self._model.dimension
         number = np.int32 if self._model.vocabularies else np.float32
-        empty: NDArray[Any] = np.zeros((self._streams, rows or 0, 0), number)
+        empty: NDArray[Any] = np.zeros((self._streams, books or 0, 0), number)
         values = np.concatenate([empty, *self._values], axis=2)
         self._values = [values[:, :, frames:]]
-        side = {name: self._cut_side(name, -(-frames // self._group)) for name in self._sides}
+        # The last frames may be of one stretch more than there are whole groups of them.
+        rows = None if final else frames // self._group
+        side = {name: self._cut_side(name, rows) for name in self._sides}
         self._emitted += frames
         origin = self._origin(final)
         self._segment += 1
         kind = Tokens if self._model.vocabularies else Latents
         return kind(values[:, :, :frames], origin, side)
 
-    def _cut_side(self, name: str, rows: int) -> NDArray[np.float32]:
+    def _cut_side(self, name: str, rows: int | None) -> NDArray[np.float32]:
+        """The next rows, or all that are left."""
         whole = np.concatenate(self._sides[name])
-        self._sides[name] = [whole[rows:]]
+        self._sides[name] = [] if rows is None else [whole[rows:]]
         return whole[:rows]
 
     def _origin(self, final: bool) -> Origin:
         """Each segment accounts for the samples of its own frames, the last one for the rest."""
         end = self._source.length
         if not final:
-            end = min(end, self._emitted * self._codec.hop * self._rate // self._codec.rate)
+            end = min(end, self._emitted * self._codec.hop * self.rate // self._codec.rate)
         length, self._attributed = end - self._attributed, end
         return Origin(
             codec=self._codec.name,
@@ -169,11 +172,11 @@ class EncodeStream:
             rate=self._codec.rate,
             hop=self._codec.hop,
             frame_rate=self._codec.frame_rate,
-            vocabularies=self._codec.vocabularies[: self._ask.codebooks],
-            strides=self._codec.strides[: self._ask.codebooks],
+            vocabularies=self._codec.vocabularies[: self.ask.codebooks],
+            strides=self._codec.strides[: self.ask.codebooks],
             channels=self._model.channels,
-            source_rate=self._rate,
-            source_channels=self._channels,
+            source_rate=self.rate,
+            source_channels=self.channels,
             source_length=length,
             source_sha256=self._source.take(length),
             segment=self._segment,
@@ -182,11 +185,13 @@ class EncodeStream:
         )
 
     def _notes(self) -> dict[str, str]:
-        notes = {"channels": str(self._ask.channels)}
-        if self._ask.gain_db:
-            notes["gain_db"] = repr(self._ask.gain_db)
-        if self._ask.windowed is not None:
-            notes["windowed"] = repr(self._ask.windowed)
+        notes = {"channels": str(self.ask.channels)}
+        if self._codec.reduced:
+            notes["dtype"] = str(self._codec.dtype).removeprefix("torch.")
+        if self.ask.gain_db:
+            notes["gain_db"] = repr(self.ask.gain_db)
+        if self.ask.windowed is not None:
+            notes["windowed"] = repr(self.ask.windowed)
         return notes
 
 

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
@@ -15,6 +16,7 @@ from alm_cli.checkpoints.load import load
 from alm_cli.codecs.encodec import FAMILY, KEYS, Encodec, SegmentedEncodec
 from alm_cli.errors import InputError, ModelError
 from alm_cli.nn.state import State
+from alm_cli.systems.codec import Codec
 from tests.clips import recorded, synthetic
 from tests.golden import Golden, golden
 from tests.oracles import EncodecPair, encodec_pair, header
@@ -234,6 +236,26 @@ def test_any_chunking_gives_the_same_codes_scales_and_wave(
                 state.last, state.side = index == len(pieces), {"scale": row}
                 made.append(model.decode(piece, state))
             torch.testing.assert_close(torch.cat(made, -1), whole, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("length", [1981, 1992, 1993, 2 * 1980 + 5])
+@pytest.mark.parametrize("segment_frames", [None, 250])
+def test_the_system_keeps_the_loudness_of_two_short_segments_at_the_end(
+    tiny: tuple[SegmentedEncodec, Golden], length: int, segment_frames: int | None
+) -> None:
+    """Trap: of 47 521 to 47 680 samples at 48 kHz the first segment has only 149 frames."""
+    model, wave = tiny[0], synthetic(length, 2)
+    codec = Codec(model, "tiny", "ab" * 32, device=torch.device("cpu"))
+    stream = codec.encoder(model.rate, 2, channels="native", segment_frames=segment_frames)
+    pieces = [*stream.push(wave[0].numpy()), *stream.finish()]
+    codes, scales = encoded(model, wave)
+    assert np.array_equal(np.concatenate([piece.codes for piece in pieces], 2), codes.numpy())
+    sides = np.concatenate([piece.side["scale"] for piece in pieces])
+    assert np.array_equal(sides, scales.numpy())
+    back = codec.decoder()
+    made = np.concatenate([block for piece in pieces for block in back.push(piece)], 1)
+    whole = decoded(model, codes, scales)[0, :, :length]
+    torch.testing.assert_close(torch.from_numpy(made), whole, atol=1e-6, rtol=0)
 
 
 def test_a_second_of_wave_leaves_as_soon_as_its_codes_have_come(

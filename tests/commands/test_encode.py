@@ -46,6 +46,22 @@ def test_tokens_lie_beside_the_recording(alm: Alm, record: Record, small: Path) 
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["talk.alm", "talk.wav"]
 
 
+def test_reduced_precision_says_once_how_much_it_changes(
+    alm: Alm, record: Record, small: Path, tmp_path: Path
+) -> None:
+    paths = [record(f"{name}.wav", length=9000) for name in "ab"]
+    command = ["encode", *paths, "-m", small, "-o", f"{tmp_path}/out/", "--dtype", "bfloat16"]
+    result = alm(*command, "--json")
+    assert result.exit_code == 0
+    told = [line["agreement"] for line in lines_of(result) if "agreement" in line]
+    assert len(told) == 1 and isinstance(told[0], float) and 0 < told[0] <= 1
+    again = [line["status"] for line in lines_of(alm(*command, "--json", "--skip-existing"))]
+    assert again == ["skipped", "skipped"]
+    exact = alm(*command[:-2], "--json", "--skip-existing")
+    assert [line["status"] for line in lines_of(exact)] == ["done", "done"]
+    assert not any("agreement" in line for line in lines_of(exact))
+
+
 def test_results_depend_on_nothing_but_the_recording(
     alm: Alm, record: Record, small: Path, tmp_path: Path
 ) -> None:

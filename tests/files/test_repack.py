@@ -205,6 +205,20 @@ def test_segments_stay_whole_and_keep_their_loudness() -> None:
         join([whole, whole])
 
 
+def test_two_short_segments_at_the_end_keep_their_loudness() -> None:
+    """Trap: of 95 100 samples the second segment has 149 frames, and a third one has one."""
+    whole = stereo(2, 150)
+    origin = replace(whole.origin, source_length=95_100)
+    whole = replace(whole, origin=origin, side={"scale": np.arange(3, dtype=np.float32)[:, None]})
+    first, second = split(whole, 1.0)
+    assert first.side["scale"].tolist() == [[0]]
+    assert second.side["scale"].tolist() == [[1], [2]]
+    assert_same(join([first, second]), replace(whole, origin=replace(origin, source_sha256="")))
+    more = replace(whole, side={"scale": np.zeros((4, 1), np.float32)})
+    with pytest.raises(InputError, match="unknown stretches"):
+        cut(more, 1.0)
+
+
 def test_side_information_of_unknown_stretches_is_not_cut() -> None:
     whole = replace(make_tokens(100), side={"loudness": np.ones((7, 1), np.float32)})
     for work in (lambda: cut(whole, 1.0), lambda: list(split(whole, 1.0)), lambda: join([whole])):
