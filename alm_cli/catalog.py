@@ -8,7 +8,8 @@ from typing import Literal
 
 from alm_cli.errors import ModelError
 
-Task = Literal["codec", "decoder"]  # a decoder reads the tokens of a codec, and makes none
+# A decoder reads the tokens of a codec and makes none; a recogniser writes down speech.
+Task = Literal["codec", "decoder", "recogniser"]
 
 _SAFETENSORS = ("config.json", "*.safetensors", "*.safetensors.index.json")
 _ASSET = "asset:"

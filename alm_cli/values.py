@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,3 +100,49 @@ class Latents:
     @property
     def frames(self) -> int:
         return int(self.values.shape[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """A word as written, with the space before it, and when it is said, in seconds."""
+
+    start_s: float
+    end_s: float
+    text: str
+    probability: float = nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A stretch of speech, in seconds of the recording, with the text as the model gave it.
+
+    `tokens` and what follows are what `openai-whisper` tells of a segment; models that lack one of
+    these leave NaN. `seek` is the frame (of 10 ms) where the decoded window began.
+    """
+
+    start_s: float
+    end_s: float
+    text: str
+    words: tuple[Word, ...] = ()
+    tokens: tuple[int, ...] = ()
+    seek: int = 0
+    temperature: float = nan
+    avg_logprob: float = nan
+    compression_ratio: float = nan
+    no_speech_prob: float = nan
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """What was said in a whole recording, and which model says so."""
+
+    segments: tuple[Segment, ...]
+    language: str | None
+    model: str
+    weights_sha256: str
+
+    @property
+    def text(self) -> str:
+        """All that was said, as the models of Whisper's family join it."""
+        return "".join(segment.text for segment in self.segments)
