@@ -30,13 +30,15 @@ class Family:
 
     `sniff` is for checkpoints without a config.json that names their family: from the shapes of
     the tensors and what the checkpoint says of itself it makes the settings that `read_config`
-    takes, or returns None where the tensors are of another family.
+    takes, or returns None where the tensors are of another family. `beside` names the files that
+    tell more than config.json does: those that lie there are among the settings, by their names.
     """
 
     read_config: Callable[[Mapping[str, object]], Any]
     model: Callable[[Any], nn.Module]
     keys: KeyMap
     sniff: Sniff | None = None
+    beside: tuple[str, ...] = ()
 
 
 class SettingsError(ModelError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from alm_cli.catalog import ModelCard
 from alm_cli.checkpoints.reader import weight_files
@@ -38,8 +38,9 @@ def locate(card: ModelCard) -> Path | None:
         found = _cached(card)
         if found is None:
             return None
-        folder = found
-    return folder if _complete(folder) else None
+        # The files may have a folder of their own within the repository.
+        folder = found / os.path.commonpath([PurePosixPath(name).parent for name in card.files])
+    return folder if _complete(card, folder) else None
 
 
 def is_offline() -> bool:
@@ -47,9 +48,10 @@ def is_offline() -> bool:
     return any(os.environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in _OFFLINE)
 
 
-def _complete(folder: Path) -> bool:
+def _complete(card: ModelCard, folder: Path) -> bool:
+    described = "config.json" not in card.files or (folder / "config.json").is_file()
     try:
-        return (folder / "config.json").is_file() and bool(weight_files(folder))
+        return described and bool(weight_files(folder))
     except ModelError:
         return False
 
@@ -72,13 +74,17 @@ def _download(card: ModelCard) -> Path:
     try:
         # Asked first because it fails at once, where the download tries again for half a minute.
         HfApi().model_info(repository, revision=revision, timeout=10)
-        folder = snapshot_download(repository, revision=revision, allow_patterns=list(card.files))
+        snapshot_download(repository, revision=revision, allow_patterns=list(card.files))
     # Connections, proxies, certificates, gates and full disks fail in ways that depend on the
     # versions of three libraries; all of them mean that the files are not here.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{card.name} could not be fetched: {reason}", _by_hand(card)) from error
-    return Path(folder)
+    folder = locate(card)
+    if folder is None:
+        lack = f"{repository} at revision {revision} lacks {', '.join(card.files)}"
+        raise ModelError(f"{card.name} could not be fetched: {lack}")
+    return folder
 
 
 def _by_hand(card: ModelCard) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alm_cli.catalog import CATALOG, ModelCard, family_of, find_card
+from alm_cli.catalog import ModelCard, families, family_of, find_card
 from alm_cli.checkpoints.family import Family, SettingsError
 from alm_cli.checkpoints.fetch import fetch
 from alm_cli.checkpoints.keymap import Step
@@ -42,12 +42,12 @@ def load(source: ModelCard | str | Path, *, offline: bool | None = None) -> Load
     if card is not None and not card.source:
         return _formula(card)
     path = _path(source) if card is None else fetch(card, offline=offline)
-    folder = path if path.is_dir() else path.parent
     checkpoint = open_checkpoint(path)
-    family, raw = _described(card, folder, checkpoint)
+    family, raw = _described(card, path, checkpoint)
     config = _config(family, raw, checkpoint)
     model = build(family, config, checkpoint)
-    return Loaded(model, config, checkpoint.sha256(), card, card.name if card else folder.name)
+    name = card.name if card else (path if path.is_dir() else path.parent).name
+    return Loaded(model, config, checkpoint.sha256(), card, name)
 
 
 def build(family: Family, config: Any, checkpoint: Checkpoint) -> nn.Module:
@@ -124,27 +124,33 @@ def _formula(card: ModelCard) -> Loaded:
 
 
 def _described(
-    card: ModelCard | None, folder: Path, checkpoint: Checkpoint
+    card: ModelCard | None, path: Path, checkpoint: Checkpoint
 ) -> tuple[Family, Mapping[str, object]]:
     """The family of a checkpoint and its settings, from config.json or from the tensors."""
-    file = folder / "config.json"
+    file = (path if path.is_dir() else path.parent) / "config.json"
     raw = read_json(file) if file.exists() else {}
     model_type = raw.get("model_type")
     if isinstance(model_type, str):
-        name = family_of(model_type)
-        if name is None:
-            raise ModelError(
-                f"{file}: model_type is {model_type!r}, which alm does not know",
-                hint="`alm models` lists what it can run",
-            )
-        return _family(name), raw
+        # One checkpoint may serve two families: the card says which is meant.
+        known = card.family if card else family_of(model_type)
+        if known is not None:
+            family = _family(known)
+            told = (file.with_name(name) for name in family.beside)
+            return family, {
+                **raw,
+                **{path.name: read_json(path) for path in told if path.is_file()},
+            }
+        # A file that was named may be one part of a system, whose config.json lies beside it.
+        raw = raw if path.is_dir() else {}
     said = raw or checkpoint.said
-    for name in [card.family] if card else dict.fromkeys(card.family for card in CATALOG):
+    for name in [card.family] if card else families():
         family = _family(name)
         settings = family.sniff(checkpoint.shapes, said) if family.sniff else None
         if settings is not None:
             return family, settings
     lack = "names no model_type" if raw else "missing"
+    if model_type is not None:
+        lack = f"model_type is {model_type!r}, which alm does not know"
     raise ModelError(
         f"{file}: {lack}, and the weights are of no known kind",
         hint="`alm models` lists what it can run",

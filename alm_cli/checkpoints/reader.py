@@ -18,7 +18,7 @@ from torch import Tensor
 from alm_cli.checkpoints.keymap import Shape
 from alm_cli.errors import ModelError
 
-INDEX = "model.safetensors.index.json"
+INDEX, _TORCH_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
 _SINGLE = "model.safetensors"
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".th", ".ckpt")
 # Where training programs put the state dictionary.
@@ -52,16 +52,17 @@ class Checkpoint:
 def open_checkpoint(path: Path) -> Checkpoint:
     """The weights in a folder or a file; a ModelError says what is wrong with them."""
     files = weight_files(path)
-    if files[0].suffix in TORCH_SUFFIXES:
-        return _torch_file(files[0])
-    shapes: dict[str, Shape] = {}
-    homes: dict[str, Path] = {}
-    for file in files:
-        for name, shape in _header(file).items():
-            if name in shapes:
-                raise ModelError(f"{file}: {name} is in {homes[name].name} as well")
-            shapes[name], homes[name] = shape, file
-    return Checkpoint(shapes, files, lambda name: _tensor(homes[name], name))
+    parts = [_torch_file(file) if file.suffix in TORCH_SUFFIXES else _file(file) for file in files]
+    if len(parts) == 1:
+        return parts[0]
+    homes: dict[str, Checkpoint] = {}
+    for part in parts:
+        for name in part.shapes:
+            if name in homes:
+                raise ModelError(f"{part.files[0]}: {name} is in {homes[name].files[0].name} too")
+            homes[name] = part
+    shapes = {name: part.shapes[name] for name, part in homes.items()}
+    return Checkpoint(shapes, files, lambda name: homes[name].read(name))
 
 
 def weight_files(path: Path) -> tuple[Path, ...]:
@@ -70,8 +71,9 @@ def weight_files(path: Path) -> tuple[Path, ...]:
         return _sharded(path) if path.name.endswith(".index.json") else (path,)
     if (path / _SINGLE).is_file():
         return (path / _SINGLE,)
-    if (path / INDEX).is_file():
-        return _sharded(path / INDEX)
+    for index in (INDEX, _TORCH_INDEX):
+        if (path / index).is_file():
+            return _sharded(path / index)
     candidates = sorted(path.glob("*.safetensors")) or [
         file for file in sorted(path.glob("*")) if file.suffix in TORCH_SUFFIXES
     ]
@@ -113,15 +115,16 @@ def _sharded(index: Path) -> tuple[Path, ...]:
     return tuple(index.parent / name for name in sorted(names))
 
 
-def _header(file: Path) -> dict[str, Shape]:
+def _file(file: Path) -> Checkpoint:
     try:
         with safe_open(file, framework="pt") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{file}: not a readable safetensors file ({error})",
             hint="the file may be incomplete: fetch it again",
         ) from error
+    return Checkpoint(shapes, (file,), lambda name: _tensor(file, name))
 
 
 def _tensor(file: Path, name: str) -> Tensor:

@@ -61,6 +61,31 @@ def test_half_a_download_is_not_a_model(missing: str, cache: Path) -> None:
     assert locate(ENCODEC) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "files", "home"),
+    [
+        ("vocos-encodec-24khz", ["pytorch_model.bin"], "."),
+        ("snac-24khz", ["config.json", "pytorch_model.bin"], "."),
+        (
+            "speechtokenizer",
+            ["speechtokenizer_hubert_avg/config.json", "speechtokenizer_hubert_avg/Model.pt"],
+            "speechtokenizer_hubert_avg",
+        ),
+    ],
+)
+def test_a_model_is_complete_when_the_files_of_its_card_are_there(
+    name: str, files: list[str], home: str, cache: Path
+) -> None:
+    card = find_card(name)
+    repository, revision = card.repository
+    folder = cache / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        assert locate(card) is None
+        (folder / file).write_bytes(b"{}")
+    assert locate(card) == folder / home
+
+
 @pytest.mark.parametrize("name", ["ALM_OFFLINE", "HF_HUB_OFFLINE"])
 @pytest.mark.parametrize(("value", "offline"), [("1", True), ("true", True), ("0", False)])
 def test_the_environment_can_forbid_the_network(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from alm_cli.catalog import ModelCard
+from alm_cli.catalog import ModelCard, find_card
 from alm_cli.checkpoints.family import Family, Settings
 from alm_cli.checkpoints.keymap import KeyMap, rename
-from alm_cli.checkpoints.load import build, load
+from alm_cli.checkpoints.load import _described, build, load
 from alm_cli.checkpoints.reader import open_checkpoint
 from alm_cli.codecs.encodec import Encodec, EncodecConfig
 from alm_cli.errors import ModelError
+from tests.golden import golden
 
 CONFIG = {
     "model_type": "encodec",
@@ -100,6 +102,23 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_an_unknown_family_is_named(kind: object, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="alm does not know|no model_type|no known kind"):
         load(folder(tmp_path / "mine", model_type=kind))
+
+
+def test_a_named_file_may_lie_beside_the_config_of_a_whole_system(tmp_path: Path) -> None:
+    path = folder(tmp_path / "system", model_type="moshi")
+    with pytest.raises(ModelError, match="'moshi', which alm does not know"):
+        load(path)
+    torch.save(golden("vocos_tiny").weights, path / "vocos.bin")
+    assert type(load(path / "vocos.bin").model).__name__ == "Vocos"
+
+
+def test_the_card_says_which_family_reads_a_shared_checkpoint(tmp_path: Path) -> None:
+    path = folder(tmp_path / "mine", model_type="wav2vec2")
+    for name in ("wav2vec2-base", "wav2vec2-base-pq"):
+        card = find_card(name)
+        found, _ = _described(card, path, open_checkpoint(path))
+        assert found is import_module(card.family).FAMILY
+    assert find_card("wav2vec2-base").family != find_card("wav2vec2-base-pq").family
 
 
 def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:

@@ -31,6 +31,16 @@ def sharded(folder: Path, weight_map: dict[str, object] | None = None) -> Path:
     return folder
 
 
+def sharded_torch(folder: Path) -> Path:
+    """As `transformers` wrote large checkpoints before safetensors."""
+    weight_map = {name: f"pytorch_model-{i:05}-of-00003.bin" for i, name in enumerate(WEIGHTS, 1)}
+    for name, file in weight_map.items():
+        torch.save({name: WEIGHTS[name]}, folder / file)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return folder
+
+
 def single(folder: Path) -> Path:
     save_file(WEIGHTS, folder / "model.safetensors")
     return folder
@@ -51,7 +61,9 @@ def old_torch_file(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("write", [single, sharded, other_name, torch_file, old_torch_file])
+@pytest.mark.parametrize(
+    "write", [single, sharded, sharded_torch, other_name, torch_file, old_torch_file]
+)
 def test_every_layout_reads_alike(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     checkpoint = open_checkpoint(write(tmp_path))
     assert checkpoint.shapes == {"a": (2, 3), "b.0.c": (4,), "d": ()}
@@ -134,7 +146,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
     sharded(tmp_path)
     save_file(WEIGHTS, tmp_path / "model-00002-of-00002.safetensors")
-    with pytest.raises(ModelError, match="a is in model-00001-of-00002.safetensors as well"):
+    with pytest.raises(ModelError, match="a is in model-00001-of-00002.safetensors too"):
         open_checkpoint(tmp_path)
 
 
