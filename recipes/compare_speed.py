@@ -40,10 +40,10 @@ from alm_cli.codecs.alm_codec import AlmCodec
 from alm_cli.systems.codec import load_codec
 from alm_cli.values import Audio
 from recipes.peers import PEERS, Peer
+from recipes.timing import Sides, alternate, spread
 
 RATE = 24_000
 Record = dict[str, Any]
-Sides = dict[str, Callable[[], object]]
 
 
 def noise(peer: Peer, batch: int, seconds: float) -> Tensor:
@@ -55,17 +55,6 @@ def noise(peer: Peer, batch: int, seconds: float) -> Tensor:
 def each(work: Callable[[Any], object], values: list[Any]) -> list[object]:
     """One after another."""
     return [work(value) for value in values]
-
-
-def alternate(works: Sides, runs: int) -> dict[str, list[float]]:
-    """Seconds of every work, in turn; the first round warms up and does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(runs + 1):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: times[1:] for name, times in seconds.items()}
 
 
 def compare(name: str, checkpoint: Path, ask: argparse.Namespace) -> Iterator[Record]:
@@ -108,11 +97,6 @@ def compare(name: str, checkpoint: Path, ask: argparse.Namespace) -> Iterator[Re
                 "alm / the faster": round(min(others) / statistics.median(times["alm"]), 2),
                 "differing codes": f"{differing} of {found[..., :frames].size}",
             }
-
-
-def spread(values: list[float]) -> str:
-    """`median (least to most)`."""
-    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 def peak_megabytes(command: list[str]) -> float:

@@ -108,10 +108,13 @@ PEERS = {
     ),
     "dac-44khz": Peer(
         "DacModel",
-        {},
+        {"sampling_rate": 44_100},
         rate=44_100,
         codebooks=9,
-        encode=lambda model, wave: model.encode(wave),
+        # As its feature extractor does: whole frames.
+        encode=lambda model, wave: model.encode(
+            nn.functional.pad(wave, (0, -wave.shape[-1] % 512))
+        ),
         decode=lambda model, made: model.decode(audio_codes=made.audio_codes).audio_values,
         codes=lambda made: made.audio_codes,
     ),
