@@ -37,6 +37,12 @@ def dtype_of(name: str = "float32") -> torch.dtype:
     return _DTYPES[name]
 
 
+def is_emulated(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the processor lacks instructions for this number type, so that float32 is faster."""
+    narrow = torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2")
+    return device.type == "cpu" and dtype is not torch.float32 and narrow
+
+
 def set_threads(count: int | None) -> None:
     """How many processor threads one operation may use; None leaves torch's choice."""
     if count is None:

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from alm_cli.errors import UsageError
-from alm_cli.runtime import device_of, dtype_of, inference, place, seeded, set_threads
+from alm_cli.runtime import (
+    device_of,
+    dtype_of,
+    inference,
+    is_emulated,
+    place,
+    seeded,
+    set_threads,
+)
 
 
 def test_the_processor_is_always_there() -> None:
@@ -78,3 +86,23 @@ def test_a_seed_is_a_generator_of_its_own() -> None:
     first, second = (torch.randn(3, generator=seeded(7)) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("capability", "device", "dtype", "emulated"),
+    [
+        ("AVX2", "cpu", torch.bfloat16, True),
+        ("AVX2", "cpu", torch.float32, False),
+        ("AVX2", "meta", torch.bfloat16, False),
+        ("AVX512", "cpu", torch.bfloat16, False),
+    ],
+)
+def test_processors_without_the_instructions_are_known(
+    capability: str,
+    device: str,
+    dtype: torch.dtype,
+    emulated: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert is_emulated(torch.device(device), dtype) is emulated

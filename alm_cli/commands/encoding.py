@@ -173,6 +173,7 @@ class Encoding:
 
     def work(self, task: Task, chunks: Iterator[Chunk]) -> Iterator[Tokens | Latents]:
         """The tokens: one value, or one for every segment."""
+        from alm_cli.runtime import is_emulated
         from alm_cli.systems.agreement import SECONDS
 
         reader, _, gain = next(chunks)
@@ -194,7 +195,9 @@ class Encoding:
         if agreement is not None:
             share = task.facts["agreement"] = round(agreement.share(), 4)
             told = f"{100 * share:.1f} % of the first {SECONDS:g} s has the codes of float32"
-            task.warnings.append(f"{self.settings.dtype}: {told}")
+            slow = is_emulated(self.codec.device, self.codec.dtype)
+            more = ", which is faster on this processor" if slow else ""
+            task.warnings.append(f"{self.settings.dtype}: {told}{more}")
         self._note_input(task, reader)
 
     def write(self, task: Task, pieces: Iterator[Tokens | Latents]) -> None:
