@@ -17,13 +17,16 @@ LEVELS = (
     {"decoding"},
     {"codecs", "encoders", "lm"},
     {"jobs"},
-    {"systems", "bench"},
+    {"systems"},
+    {"bench"},  # which measures systems
     {"app", "commands", "__init__", "__main__"},
 )
 LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 # Levels that a level may import anywhere in a file, and those only inside functions.
-ALWAYS = ({}, {0}, {0}, {0}, {0, 1, 2, 3}, {0, 1}, {0, 1, 2, 3, 4, 5}, {0, 1, 5, 7})
-INSIDE = {7: {2, 4, 6}}
+ALWAYS = (
+    {}, {0}, {0}, {0}, {0, 1, 2, 3}, {0, 1}, {0, 1, 2, 3, 4, 5}, {0, 1, 2, 3, 4, 5, 6}, {0, 1, 5, 8}
+)  # fmt: skip
+INSIDE = {8: {2, 4, 6, 7}}
 # A family is one file: it may not even import its neighbours. A system may.
 LONERS = {"codecs", "encoders", "lm"}
 # Decoding knows one part of the kit; loading starts from a card of the catalogue.
@@ -63,7 +66,7 @@ def broken(path: Path) -> Iterator[str]:
     for module, top, line in imports(ast.parse(path.read_text(encoding="utf-8"))):
         first, _, rest = module.partition(".")
         if first != "alm_cli":
-            if first in NEVER or (level in (0, 1, 5, 7) and first in HEAVY):
+            if first in NEVER or (level in (0, 1, 5, 8) and first in HEAVY):
                 yield f"{path}:{line}: {first}"
             continue
         target = rest.split(".")[0]

@@ -1,0 +1,218 @@
+"""The steps of `alm bench`: recordings through codecs, and reports to where they are wanted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from alm_cli.errors import DONE, INTERRUPTED, SOME_FAILED, AlmError, InputError, UsageError
+from alm_cli.jobs.interrupts import Interrupted, orderly
+from alm_cli.jobs.report import printable
+from alm_cli.jobs.sinks import STDOUT, open_sink
+
+if TYPE_CHECKING:
+    from alm_cli.bench.codecs import Bench, Recording
+    from alm_cli.bench.reports import Cell, Report
+    from alm_cli.bench.timeline import Reply
+
+_WIDE = 48  # characters of a drawn timeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecBench:
+    """One `alm bench codec`; `say` tells how far it is."""
+
+    models: Sequence[str]
+    against: Sequence[str]
+    codebooks: Sequence[int]
+    runs: int
+    loading: Mapping[str, Any]
+    say: Callable[[str], None]
+
+    def report(self, paths: Sequence[Path], seconds: float) -> Report:
+        """Measure everything, or what there is when interrupted. AlmError: nothing can be."""
+        from alm_cli.bench.classical import classical
+        from alm_cli.bench.codecs import COLUMNS, Bench
+        from alm_cli.bench.environment import environment
+        from alm_cli.bench.reports import Report
+
+        others = [classical(text) for text in self.against]
+        bench = Bench(self._recordings(paths, seconds), runs=self.runs)
+        rows: list[dict[str, Cell]] = []
+        remarks = [f"{len(bench.recordings)} recordings, the first {seconds:g} s of each, mono"]
+        try:
+            with orderly():
+                for name in self.models:
+                    rows += self._codec(bench, name)
+                for other in others:
+                    rows.append(bench.classical(other))
+                    self.say(f"{other.name}: measured")
+        except (KeyboardInterrupt, Interrupted):
+            if not rows:
+                raise
+            remarks.append("interrupted: what was measured until then")
+        if bench.noisy:
+            remarks.append("the machine was busy with other work: the speeds are too low")
+        return Report(
+            kind="codec",
+            environment=environment(seed=0, warm_up=bench.warm_up, repetitions=self.runs),
+            columns=COLUMNS,
+            rows=rows,
+            skipped=bench.skipped,
+            remarks=remarks,
+            data={one.name: _digest(one.path) for one in bench.recordings},
+        )
+
+    def _codec(self, bench: Bench, name: str) -> Iterator[dict[str, Cell]]:
+        """The rows of one codec as they are measured, the last with all that is measured once."""
+        from alm_cli.systems.codec import load_codec
+
+        began = time.perf_counter()
+        codec = load_codec(name, **self.loading)
+        took = time.perf_counter() - began
+        points = bench.points(codec, self.codebooks)
+        for row in bench.codec(codec, points):
+            self.say(f"{codec.name}: {row['codebooks']} of {points[-1]} codebooks measured")
+            once = row["codebooks"] == points[-1]
+            yield row | ({"load_s": took, **bench.cold(name)} if once else {})
+
+    def _recordings(self, paths: Sequence[Path], seconds: float) -> list[Recording]:
+        """What can be read; what cannot is named."""
+        from alm_cli.bench.codecs import Recording
+
+        found = []
+        for path in paths:
+            try:
+                audio = _beginning(path, seconds)
+            except AlmError as error:
+                self.say(f"{printable(str(path))}: left out, {error.message}")
+                continue
+            found.append(Recording(name=str(path), path=path, audio=audio))
+        if not found:
+            raise InputError("none of the inputs is a recording", hint="give files of audio")
+        return found
+
+
+class Delivery:
+    """Where a report goes, and what may not have changed since an earlier one."""
+
+    def __init__(
+        self, outputs: Mapping[str, Path | None], baseline: Path | None, fail_on: Sequence[str]
+    ) -> None:
+        from alm_cli.bench.reports import condition, read_baseline
+
+        if bool(fail_on) != (baseline is not None):
+            raise UsageError("--baseline and --fail-on go together")
+        self._outputs = {kind: path for kind, path in outputs.items() if path is not None}
+        self._conditions = [condition(text) for text in fail_on]
+        self._before = read_baseline(baseline) if baseline is not None else []
+
+    def deliver(self, report: Report) -> int:
+        """Write the report where it was asked for, show it, and return the exit code."""
+        from alm_cli.bench import reports
+
+        forms = {"json": reports.to_json, "csv": reports.to_csv, "markdown": reports.to_markdown}
+        taken = False
+        for kind, path in self._outputs.items():
+            text = forms[kind](report).rstrip("\n") + "\n"
+            target = None if str(path) == STDOUT else path
+            taken |= target is None
+            with open_sink(target, sys.stdout.buffer) as file:
+                file.write(text.encode())
+        show(report, stderr=taken)
+        told = reports.failures(report.rows, self._before, self._conditions, ("codec", "codebooks"))
+        for line in told:
+            typer.echo(f"alm: {printable(line)}", err=True)
+        if any(remark.startswith("interrupted") for remark in report.remarks):
+            return INTERRUPTED
+        return SOME_FAILED if told else DONE
+
+
+def show(report: Report, *, stderr: bool = False) -> None:
+    """A table for eyes: a block for each row, as there are more columns than a terminal has."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from alm_cli.bench.reports import notes, shown
+
+    console = Console(stderr=stderr, highlight=False)
+    columns = report.used
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for row in report.rows:
+        table.add_column(escape(shown(row.get("codec"), 0)), justify="right")
+    for column in columns[1:]:
+        cells = (shown(row.get(column.key), column.digits, ranges=False) for row in report.rows)
+        table.add_row(escape(column.head), *cells)
+    console.print(table)
+    for column in columns:
+        if column.meaning:
+            console.print(f"  {column.title}: {column.meaning}", markup=False, soft_wrap=True)
+    for text in notes(report):
+        console.print(f"  {text}", markup=False, soft_wrap=True)
+
+
+def timeline_facts(reply: Reply, end_to_end: float | None) -> dict[str, object]:
+    """When the first sound comes, one after another, streamed, and end to end."""
+    from alm_cli.bench.timeline import TURN_GAP_S, first_sound_s, overlap
+
+    streamed = reply.streamed()
+    return {
+        "version": 1,
+        "first_sound_in_turn_s": round(first_sound_s(reply.in_turn()), 6),
+        "first_sound_streamed_s": round(first_sound_s(streamed), 6),
+        "sum_of_stages_s": round(sum(stage.seconds for stage in streamed), 6),
+        "overlap": round(overlap(streamed), 6),
+        "end_to_end_s": end_to_end,
+        "human_gap_s": TURN_GAP_S,
+    }
+
+
+def timeline_picture(reply: Reply, facts: Mapping[str, object]) -> str:
+    """The stages as bars, streamed, and what comes of them."""
+    stages = reply.streamed()
+    whole = max(stage.end_s for stage in stages) or 1.0
+    lines = []
+    for stage in stages:
+        begin = round(_WIDE * stage.begin_s / whole)
+        size = max(1, round(_WIDE * stage.seconds / whole)) if stage.seconds else 0
+        bar = (" " * begin + "█" * size)[:_WIDE].ljust(_WIDE)
+        lines.append(f"{stage.name:<10} {bar} {stage.begin_s:.3f} to {stage.end_s:.3f} s")
+    lines.append(f"first sound, streamed: {facts['first_sound_streamed_s']:.3f} s")
+    lines.append(f"first sound, one stage after another: {facts['first_sound_in_turn_s']:.3f} s")
+    if facts["end_to_end_s"] is not None:
+        lines.append(f"first sound, end to end: {facts['end_to_end_s']:.3f} s")
+    lines.append(f"people leave {facts['human_gap_s']:.3f} s between turns")
+    return "\n".join(lines)
+
+
+def _beginning(path: Path, seconds: float) -> Any:
+    """The first seconds of a recording, mixed to one channel. InputError: there are none."""
+    import numpy as np
+
+    from alm_cli.files.audio import open_audio
+    from alm_cli.values import Audio
+
+    with open_audio(path) as reader:
+        block = next(reader.blocks(max(1, round(seconds * reader.rate))), None)
+        if block is None or not block.shape[1]:
+            raise InputError("holds no audio")
+        mono = block.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+        return Audio(mono, reader.rate)
+
+
+def _digest(path: Path) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
