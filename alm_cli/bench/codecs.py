@@ -36,6 +36,9 @@ MEASURES: Mapping[str, Measure] = {
     "log_mel": log_mel_distance,
 }
 
+# Recordings that can be listened to, and how much of them.
+_KEPT, _KEPT_S = 2, 8.0
+
 COLUMNS = (
     Column(key="codec", title="codec"),
     Column(key="codebooks", title="codebooks"),
@@ -85,6 +88,12 @@ class Bench:
     measures: Mapping[str, Measure] = field(default_factory=lambda: dict(MEASURES))
     skipped: dict[str, str] = field(default_factory=dict)
     noisy: bool = False
+    # For the first recordings, what was decoded last of every codec: (name, audio).
+    heard: dict[str, list[tuple[str, Audio]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for one in self.recordings[:_KEPT]:
+            self.heard[one.name] = [("original", _excerpt(one.audio))]
 
     def points(self, codec: Codec, books: Sequence[int] = ()) -> list[int]:
         """Numbers of codebooks worth a row: those asked for, or 1, 2, 4 ... and all."""
@@ -96,38 +105,33 @@ class Bench:
 
     def codec(self, codec: Codec, books: Sequence[int] = ()) -> Iterator[dict[str, Cell]]:
         """A row for every number of codebooks, the last of them with speed and stability."""
-        made = [(one, self._encoded(codec, one)) for one in self.recordings]
+        made = [codec.encode(one.audio) for one in self.recordings]
         points = self.points(codec, books)
         for count in points:
-            row = self._rates(codec, [tokens for _, tokens in made], count)
-            pairs = [(one.audio, codec.decode(tokens, codebooks=count)) for one, tokens in made]
-            yield (
-                row
-                | self._quality(pairs)
-                | (
-                    self._speed(codec, count) | self._stability(codec)
-                    if count == points[-1]
-                    else {}
-                )
-            )
+            row = self._rates(codec, made, count)
+            decoded = [codec.decode(tokens, codebooks=count) for tokens in made]
+            row |= self._quality(decoded)
+            if count == points[-1]:
+                self._keep(f"{codec.name}, {row['kbps']:.2f} kbps", decoded)
+                row |= self._speed(codec, count) | self._stability(codec)
+            yield row
 
     def classical(self, codec: Classical) -> dict[str, Cell]:
         """The row of a classical codec at one bitrate."""
-        made = [(one.audio, *codec.through(one.audio)) for one in self.recordings]
-        bits, seconds = 8 * sum(size for _, _, size in made), sum(a.seconds for a, _, _ in made)
+        made = [codec.through(one.audio) for one in self.recordings]
+        decoded = [audio for audio, _ in made]
+        self._keep(f"{codec.name} kbps", decoded)
+        bits, seconds = 8 * sum(size for _, size in made), sum(a.seconds for a in decoded)
         return {
             "codec": codec.name,
             "kbps": codec.kbps,
             "kbps_disk": bits / seconds / 1000,
-            **self._quality([(audio, decoded) for audio, decoded, _ in made]),
+            **self._quality(decoded),
         }
 
     @property
     def _longest(self) -> Recording:
         return max(self.recordings, key=lambda one: one.audio.seconds)
-
-    def _encoded(self, codec: Codec, one: Recording) -> Tokens:
-        return codec.encode(one.audio)
 
     def _rates(self, codec: Codec, made: Sequence[Tokens], count: int) -> dict[str, Cell]:
         """What the codes cost, all recordings together."""
@@ -156,14 +160,18 @@ class Bench:
             "perplexity": float(np.median([2**bits for bits in entropies])),
         }
 
-    def _quality(self, pairs: Sequence[tuple[Audio, Audio]]) -> dict[str, Cell]:
+    def _keep(self, label: str, decoded: Sequence[Audio]) -> None:
+        for one, audio in zip(self.recordings[:_KEPT], decoded, strict=False):
+            self.heard[one.name].append((label, _excerpt(audio)))
+
+    def _quality(self, decoded: Sequence[Audio]) -> dict[str, Cell]:
         """Every measure over all recordings that it can rate."""
         cells: dict[str, Cell] = {}
         for name, measure in self.measures.items():
             values = []
-            for original, decoded in pairs:
+            for one, audio in zip(self.recordings, decoded, strict=True):
                 try:
-                    values.append(measure(original, decoded))
+                    values.append(measure(one.audio, audio))
                 except ModelError as error:  # the package is not installed
                     self.skipped[name] = f"{error.message}: {error.hint}"
                     break
@@ -211,6 +219,10 @@ class Bench:
                 found.setdefault(measure.kind, []).append(measure.equal)
         names = {"slice": "slices"}
         return {names.get(kind, kind): min(shares) for kind, shares in found.items()}
+
+
+def _excerpt(audio: Audio) -> Audio:
+    return Audio(audio.samples[:, : round(_KEPT_S * audio.rate)], audio.rate)
 
 
 def _first_books(tokens: Tokens, count: int) -> Tokens:

@@ -125,8 +125,13 @@ def _resampled(audio: Audio, rate: int) -> NDArray[np.float32]:
     return resampled
 
 
+def log_mel(audio: Audio) -> Tensor:
+    """Natural logarithms of mel magnitudes [C, M, F], as `log_mel_distance` compares them."""
+    return _log_mel(torch.from_numpy(_resampled(audio, MEL_RATE)))
+
+
 def _log_mel(wave: Tensor) -> Tensor:
-    """wave [C, T] -> natural logarithms of mel magnitudes [C, M, F]."""
+    """wave [C, T] at 24 kHz -> [C, M, F]."""
     window = torch.hann_window(MEL_WINDOW)
     spectra = torch.stft(
         wave, MEL_WINDOW, MEL_HOP, window=window, pad_mode="constant", return_complex=True

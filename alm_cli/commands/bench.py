@@ -60,6 +60,10 @@ Csv = Annotated[
 Markdown = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the table as Markdown; - is stdout.")
 ]
+Html = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write one page with curves, players and spectrograms."),
+]
 Baseline = Annotated[
     Path | None, typer.Option(metavar="JSON", help="An earlier report, for --fail-on.")
 ]
@@ -84,6 +88,7 @@ def codec(
     json: Json = None,
     csv: Csv = None,
     markdown: Markdown = None,
+    html: Html = None,
     baseline: Baseline = None,
     fail_on: FailOn = None,
     recursive: options.Recursive = False,
@@ -100,7 +105,7 @@ def codec(
     """
     from alm_cli.commands.benching import CodecBench, Delivery
 
-    outputs = {"json": json, "csv": csv, "markdown": markdown}
+    outputs = {"json": json, "csv": csv, "markdown": markdown, "html": html}
     delivery = Delivery(outputs, baseline, fail_on or [])
     names = model or [options.DEFAULT_MODEL]
     for name in names:
@@ -113,8 +118,8 @@ def codec(
         loading={"device": device, "dtype": dtype, "threads": threads},
         say=(lambda text: None if quiet else typer.echo(text, err=True)),
     )
-    report = task.report(_items(inputs, recursive, limit), seconds)
-    raise typer.Exit(delivery.deliver(report))
+    report, heard = task.report(_items(inputs, recursive, limit), seconds)
+    raise typer.Exit(delivery.deliver(report, heard))
 
 
 Asr = Annotated[

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from alm_cli.bench.codecs import Bench, Recording
     from alm_cli.bench.reports import Cell, Report
     from alm_cli.bench.timeline import Reply
+    from alm_cli.values import Audio
+
+    Heard = Mapping[str, Sequence[tuple[str, Audio]]]
 
 _WIDE = 48  # characters of a drawn timeline
 
@@ -35,7 +38,7 @@ class CodecBench:
     loading: Mapping[str, Any]
     say: Callable[[str], None]
 
-    def report(self, paths: Sequence[Path], seconds: float) -> Report:
+    def report(self, paths: Sequence[Path], seconds: float) -> tuple[Report, Heard]:
         """Measure everything, or what there is when interrupted. AlmError: nothing can be."""
         from alm_cli.bench.classical import classical
         from alm_cli.bench.codecs import COLUMNS, Bench
@@ -59,7 +62,7 @@ class CodecBench:
             remarks.append("interrupted: what was measured until then")
         if bench.noisy:
             remarks.append("the machine was busy with other work: the speeds are too low")
-        return Report(
+        report = Report(
             kind="codec",
             environment=environment(seed=0, warm_up=bench.warm_up, repetitions=self.runs),
             columns=COLUMNS,
@@ -68,6 +71,7 @@ class CodecBench:
             remarks=remarks,
             data={one.name: _digest(one.path) for one in bench.recordings},
         )
+        return report, bench.heard
 
     def _codec(self, bench: Bench, name: str) -> Iterator[dict[str, Cell]]:
         """The rows of one codec as they are measured, the last with all that is measured once."""
@@ -113,11 +117,17 @@ class Delivery:
         self._conditions = [condition(text) for text in fail_on]
         self._before = read_baseline(baseline) if baseline is not None else []
 
-    def deliver(self, report: Report) -> int:
+    def deliver(self, report: Report, heard: Heard) -> int:
         """Write the report where it was asked for, show it, and return the exit code."""
         from alm_cli.bench import reports
+        from alm_cli.bench.pages import to_html
 
-        forms = {"json": reports.to_json, "csv": reports.to_csv, "markdown": reports.to_markdown}
+        forms: dict[str, Callable[[Report], str]] = {
+            "json": reports.to_json,
+            "csv": reports.to_csv,
+            "markdown": reports.to_markdown,
+            "html": lambda report: to_html(report, heard),
+        }
         taken = False
         for kind, path in self._outputs.items():
             text = forms[kind](report).rstrip("\n") + "\n"

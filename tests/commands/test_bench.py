@@ -28,7 +28,8 @@ def test_a_codec_in_one_report(alm: Alm, record: Record, small: Path, tmp_path: 
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no audio")
     command = ["bench", "codec", path, broken, "-m", small, "--runs", 1, "--against", "opus:12"]
-    result = alm(*command, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv")
+    outputs = ["--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
+    result = alm(*command, *outputs, "--html", tmp_path / "r.html")
     assert result.exit_code == 0
     assert "broken.wav: left out" in result.stderr
     report = json.loads((tmp_path / "r.json").read_text())
@@ -47,6 +48,7 @@ def test_a_codec_in_one_report(alm: Alm, record: Record, small: Path, tmp_path: 
     assert last["peak_mb"] > 50 and last["cold_s"] > 0
     assert report["data"][str(path)] and report["environment"]["repetitions"] == 1
     assert (tmp_path / "r.csv").read_text().startswith("codec,codebooks,kbps")
+    assert (tmp_path / "r.html").read_text().count("<audio") == 3  # original, small, opus
 
 
 def test_a_baseline_fails_what_became_worse(

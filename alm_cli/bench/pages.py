@@ -1,0 +1,107 @@
+"""A report as one page that needs nothing else: tables, curves, players, spectrograms."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+
+import soundfile
+
+from alm_cli.bench.plots import Point, curves, spectrogram
+from alm_cli.bench.reports import Cell, Report, notes, shown
+from alm_cli.bench.statistics import Spread
+from alm_cli.values import Audio
+
+QUALITY = ("pesq", "stoi", "si_sdr", "log_mel")
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8885; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+td, th { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: right }
+th:first-child { text-align: left; position: sticky; left: 0; background: Canvas }
+.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1rem }
+svg { width: 100%; height: auto; font-size: 12px } svg text { fill: currentColor }
+svg .grid { stroke: var(--line); stroke-width: .5 } svg .title { font-weight: bold }
+figure { margin: 0 0 1rem } figure img { width: 100%; height: 5rem; background: #fff }
+audio { width: 100% } small { opacity: .8 }
+"""
+
+
+def to_html(report: Report, heard: Mapping[str, Sequence[tuple[str, Audio]]]) -> str:
+    """One page; `heard` has for some recordings the original and what codecs made of it."""
+    title = f"alm bench {report.kind}"
+    parts = [
+        "<!doctype html><html lang=en><head><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width, initial-scale=1'>",
+        f"<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>",
+        "<h2>Figures</h2>",
+        *_table(report),
+        "<h2>Quality and bitrate</h2><div class=curves>",
+        *_curves(report),
+        "</div>",
+        *_players(heard),
+        "<h2>How it was measured</h2><ul>",
+        *(f"<li>{escape(text)}</li>" for text in notes(report)),
+        "</ul><details><summary>Environment and data</summary><pre>",
+        escape(json.dumps({"environment": report.environment, "data": report.data}, indent=1)),
+        "</pre></details></body></html>\n",
+    ]
+    return "".join(parts)
+
+
+def _table(report: Report) -> Iterator[str]:
+    """A line for each figure, a column for each row of the report."""
+    yield "<div class=wide><table><thead><tr><th></th>"
+    yield from (f"<th>{escape(shown(row.get('codec'), 0))}</th>" for row in report.rows)
+    yield "</tr></thead><tbody>"
+    for column in report.used[1:]:
+        yield f"<tr><th title='{escape(column.meaning)}'>{escape(column.head)}</th>"
+        for row in report.rows:
+            cell = row.get(column.key)
+            full = escape(shown(cell, column.digits))
+            yield f"<td title='{full}'>{escape(shown(cell, column.digits, ranges=False))}</td>"
+        yield "</tr>"
+    yield "</tbody></table></div>"
+
+
+def _curves(report: Report) -> Iterator[str]:
+    for column in report.used:
+        if column.key in QUALITY:
+            series = _series(report.rows, column.key)
+            yield f"<div>{curves(series, 'kbps, as stored', column.head)}</div>"
+
+
+def _series(rows: Sequence[Mapping[str, Cell]], key: str) -> dict[str, list[Point]]:
+    """The points of each codec: kilobits a second on disk, and the median."""
+    found: dict[str, list[Point]] = {}
+    for row in rows:
+        cell, kbps = row.get(key), row.get("kbps_disk")
+        if isinstance(cell, Spread) and isinstance(kbps, float) and kbps > 0:
+            # Opus at 6 and at 12 kbps is one codec.
+            name = str(row["codec"]).split(" ")[0]
+            told = f"{kbps:.2f} kbps, {shown(cell, 3)}"
+            found.setdefault(name, []).append((kbps, cell.median, told))
+    return found
+
+
+def _players(heard: Mapping[str, Sequence[tuple[str, Audio]]]) -> Iterator[str]:
+    for name, versions in heard.items():
+        yield f"<h2>{escape(name)}</h2>"
+        for label, audio in versions:
+            picture = "data:image/png;base64," + base64.b64encode(spectrogram(audio)).decode()
+            sound = "data:audio/flac;base64," + _flac(audio)
+            yield f"<figure><figcaption>{escape(label)}</figcaption>"
+            yield f"<img alt='spectrogram of {escape(label)}' src='{picture}'>"
+            yield f"<audio controls preload=none src='{sound}'></audio>"
+            yield "</figure>"
+
+
+def _flac(audio: Audio) -> str:
+    box = io.BytesIO()
+    soundfile.write(box, audio.samples.T.clip(-1, 1), audio.rate, format="FLAC")
+    return base64.b64encode(box.getvalue()).decode()
