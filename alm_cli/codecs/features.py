@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from alm_cli.checkpoints.family import Family
 from alm_cli.checkpoints.keymap import KeyMap
 from alm_cli.errors import ModelError
+from alm_cli.nn import log_mel
 from alm_cli.nn.blocks import in_blocks
-from alm_cli.nn.mel import Deltas, Power, cosines, htk_filters, slaney_filters
+from alm_cli.nn.mel import Deltas, Power, cosines, htk_filters
 from alm_cli.nn.state import State
 from alm_cli.nn.whole import heard
 
@@ -61,23 +62,14 @@ class LogMel(_Features):
     last two frames see silence where these see the mirror image.
     """
 
-    filters: Tensor
-
     def __init__(self, bands: int) -> None:
         super().__init__()
         self.dimension = bands
-        self.power = Power(_WINDOW, _HOP)
-        filters = slaney_filters(bands, _WINDOW, _RATE)
-        self.register_buffer("filters", filters, persistent=False)
+        self.logs = log_mel.LogMel(bands)
 
     def _features(self, wave: Tensor, state: State) -> Tensor:
-        mel = (self.power(wave, state)[:, 0] @ self.filters).clamp(min=1e-10).log10().mT
-        # _compat_last_frame: the frame centred on the end of the recording is left out (Whisper).
-        whole = heard(self, mel, state, None)[..., :-1]
-        if not whole.shape[-1]:
-            return whole
-        floor = whole.amax((1, 2), keepdim=True) - 8
-        return (torch.maximum(whole, floor) + 4) / 4
+        whole = heard(self, self.logs(wave, state), state, None)
+        return log_mel.floored(whole, whole.amax((1, 2), keepdim=True)) if whole.numel() else whole
 
 
 class Mfcc(_Features):

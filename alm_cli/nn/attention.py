@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from alm_cli.nn.linear import Linear, product
+from alm_cli.nn.linear import Linear, Make, product
 from alm_cli.nn.state import State
 
 # So many queries or as many as the window is long go together; fewer would not be faster.
@@ -21,7 +22,8 @@ class Attention(nn.Module):
 
     `causal`: from itself and those before; with a `window`, from the last `window` of these, so
     that a stream needs steady memory. `kv_heads` fewer than `heads` are shared among them
-    (arXiv:2305.13245). `rotary` is a part such as `alm_cli.nn.position.Rotary`.
+    (arXiv:2305.13245). `rotary` is a part such as `alm_cli.nn.position.Rotary`. `key_bias`: keys
+    have a bias too, as all have by default.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Attention(nn.Module):
         head_dimension: int | None = None,
         kv_heads: int | None = None,
         bias: bool = False,
+        key_bias: bool = True,
         causal: bool = False,
         window: int | None = None,
         rotary: nn.Module | None = None,
@@ -44,10 +47,21 @@ class Attention(nn.Module):
         self._edges = heads, heads + (kv_heads or heads)
         wide, narrow = heads * self.head_dimension, (kv_heads or heads) * self.head_dimension
         self.q = Linear(dimension, wide, bias=bias)
-        self.k = Linear(dimension, narrow, bias=bias)
+        self.k = Linear(dimension, narrow, bias=bias and key_bias)
         self.v = Linear(dimension, narrow, bias=bias)
         self.out = Linear(wide, dimension, bias=bias)
+        self.together: nn.Module | None = None
         self._joined: tuple[Tensor, Tensor | None] | None = None
+
+    def pack(self, make: Make) -> None:
+        """Let one part that `make` makes of weight and bias take the place of q, k and v."""
+        joined = self._one_product()
+        if joined is None:
+            self.train(False)
+            joined = self._one_product()
+        assert joined is not None
+        self.together, self._joined = make(*joined), None
+        del self.q, self.k, self.v
 
     def forward(
         self,
@@ -75,24 +89,29 @@ class Attention(nn.Module):
     def train(self, mode: bool = True) -> Attention:
         """As `nn.Module.train`; for inference, q, k and v are laid side by side in memory."""
         super().train(mode)
-        if not mode:
+        if not mode and self.together is None:
             parts = (self.q, self.k, self.v)
             weight = _side_by_side([part.weight for part in parts])
-            biases = [part.bias for part in parts if part.bias is not None]
-            self._joined = weight, _side_by_side(biases) if biases else None
+            self._joined = weight, _side_by_side_biases(parts)
         return self
 
     def _projected(
         self, x: Tensor, memory: Tensor | None, begin: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, S, D], memory [B, M, D] or None -> q, k and v [B, H, S or M, D]."""
+        if self.together is not None:
+            assert memory is None, "q, k and v are one"
+            return self._parted(self._heads(self.together(x)), begin)
         joined = None if memory is not None else self._one_product()
         if joined is None:
             source = x if memory is None else memory
             q, k = self._heads(self.q(x)), self._heads(self.k(source))
             v = self._heads(self.v(source))
             return self._turned(q, begin), self._turned(k, begin), v
-        y = self._heads(product(x, *joined))
+        return self._parted(self._heads(product(x, *joined)), begin)
+
+    def _parted(self, y: Tensor, begin: int) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v beside one another [B, 3 * H, S, D] -> each by itself."""
         queries, keys = self._edges
         both = self._turned(y[:, :keys], begin)
         return both[:, :queries], both[:, queries:], y[:, keys:]
@@ -145,6 +164,46 @@ class Attention(nn.Module):
         return F.scaled_dot_product_attention(q, k, v, bias, enable_gqa=shared)
 
 
+class CrossAttention(nn.Module):
+    """Every vector of a sequence collects from a memory, whose keys and values are made once."""
+
+    def __init__(
+        self, dimension: int, heads: int, *, bias: bool = False, key_bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = Linear(dimension, dimension, bias=bias)
+        self.k = Linear(dimension, dimension, bias=bias and key_bias)
+        self.v = Linear(dimension, dimension, bias=bias)
+        self.out = Linear(dimension, dimension, bias=bias)
+
+    def heard(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """memory [B, M, D] -> keys and values, each [B, H, M, D / H], head by head in memory."""
+        return self._split(self.k(memory)).contiguous(), self._split(self.v(memory)).contiguous()
+
+    def forward(self, x: Tensor, heard: tuple[Tensor, Tensor]) -> Tensor:
+        """x [R, S, D] -> [R, S, D], collected from `heard`, of which R is a multiple of the rows.
+
+        Rows that share a memory lie beside one another; for the products they are one row with
+        more queries, so that keys and values are read once.
+        """
+        keys, values = heard
+        q = self._split(self.q(x).view(len(keys), -1, x.shape[-1]))
+        y = F.scaled_dot_product_attention(q, keys, values)
+        return self.out(y.transpose(1, 2).reshape(x.shape))
+
+    def scores(self, x: Tensor, keys: Tensor, heads: Sequence[int]) -> Tensor:
+        """x [B, S, D], keys of the memory -> [B, heads, S, M] float32, before the softmax."""
+        chosen = list(heads)
+        scale = (x.shape[-1] // self.heads) ** -0.25
+        q = self._split(self.q(x))[:, chosen]
+        return (q * scale @ (keys[:, chosen] * scale).mT).float()
+
+    def _split(self, x: Tensor) -> Tensor:
+        """x [B, S, D] -> [B, H, S, D / H]."""
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+
+
 # All layers of a stack ask for the same in turn, and so do all calls once a window is full.
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
@@ -169,32 +228,61 @@ class KVCache:
     def __init__(self, window: int | None) -> None:
         self.length = 0  # positions so far
         self._window = window
-        self._begin = self._end = 0  # of those that are kept, in the buffers
-        self._keys = self._values = torch.zeros(0, 0, 0, 0)
+        self._begin = self._end = 0  # of those that are kept, in the buffer
+        self._buffer = torch.zeros(2, 0, 0, 0, 0)  # of keys and of values
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """keys, values [B, H, S, D] of new positions -> those of all that the new ones may see."""
         new = keys.shape[2]
         if self._window is not None:
             self._begin = max(self._begin, self._end - self._window + 1)
-        if self._end + new > self._keys.shape[2]:
-            kept = slice(self._begin, self._end)
-            self._keys = self._moved(self._keys[:, :, kept], keys)
-            self._values = self._moved(self._values[:, :, kept], values)
+        if self._end + new > self._buffer.shape[3]:
+            self._buffer = self._moved(keys)
             self._begin, self._end = 0, self._end - self._begin
         end = self._end + new
-        self._keys[:, :, self._end : end] = keys
-        self._values[:, :, self._end : end] = values
+        self._buffer[0, :, :, self._end : end] = keys
+        self._buffer[1, :, :, self._end : end] = values
         self._end, self.length = end, self.length + new
-        return self._keys[:, :, self._begin : end], self._values[:, :, self._begin : end]
+        kept_keys, kept_values = self._kept.unbind()
+        return kept_keys, kept_values
 
-    def _moved(self, kept: Tensor, new: Tensor) -> Tensor:
+    def reorder(self, rows: Tensor) -> None:
+        """Row i becomes what row rows[i] was; rows [R] may repeat some and leave out others."""
+        kept, size = self._kept, self._buffer.shape
+        self._buffer = self._buffer.new_empty(2, len(rows), *size[2:])
+        self._kept[:] = kept.index_select(1, rows)
+
+    def fork(self) -> KVCache:
+        """The same keys and values for a stream that goes on apart from this one."""
+        other = copy(self)
+        other._buffer = self._buffer.clone()
+        return other
+
+    @property
+    def _kept(self) -> Tensor:
+        """[2, B, H, S, D], what may still be looked at."""
+        return self._buffer[..., self._begin : self._end, :]
+
+    def _moved(self, new: Tensor) -> Tensor:
         """A buffer that begins with what is kept and has room for more than what is new."""
-        room = max(2 * (kept.shape[2] + new.shape[2]), 2 * (self._window or 0))
-        buffer = new.new_empty(*new.shape[:2], room, new.shape[3])
-        if kept.shape[2]:
-            buffer[:, :, : kept.shape[2]] = kept
+        kept = self._end - self._begin
+        room = max(2 * (kept + new.shape[2]), 2 * (self._window or 0))
+        buffer = new.new_empty(2, *new.shape[:2], room, new.shape[3])
+        if kept:
+            buffer[..., :kept, :] = self._kept
         return buffer
+
+
+def _side_by_side_biases(parts: Sequence[Linear]) -> Tensor | None:
+    """The biases of the parts as one tensor, zeros for those that have none; None: all have none.
+
+    Those that have one keep it in a piece of the whole.
+    """
+    if all(part.bias is None for part in parts):
+        return None
+    return _side_by_side(
+        [p.weight.new_zeros(len(p.weight)) if p.bias is None else p.bias for p in parts]
+    )
 
 
 def _side_by_side(parameters: Sequence[Tensor]) -> Tensor:

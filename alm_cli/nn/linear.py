@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+# What makes a linear map of a weight [E, D] and a bias.
+Make = Callable[[Tensor, Tensor | None], nn.Module]
 
 # For so few vectors and so many weights, reading the weights is what takes the time.
 _FEW = 8

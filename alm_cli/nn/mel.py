@@ -18,6 +18,9 @@ from alm_cli.nn.state import State
 # Slaney's scale is linear up to this frequency, then logarithmic: 27 bands for a factor of 6.4.
 _LINEAR_HZ, _HZ_PER_MEL = 1000.0, 200 / 3
 _MELS_PER_E = 27 / log(6.4)
+# Where constants are computed: on the meta device, where models are planned, such operations import
+# torch's compiler, which takes longer than all other work on a short recording.
+_HERE = torch.device("cpu")
 
 
 class Windows(nn.Module):
@@ -66,7 +69,7 @@ class Power(nn.Module):
     def __init__(self, size: int, hop: int) -> None:
         super().__init__()
         self.windows = Windows(size, hop, "reflect")
-        self.register_buffer("window", torch.hann_window(size), persistent=False)
+        self.register_buffer("window", torch.hann_window(size, device=_HERE), persistent=False)
 
     def forward(self, wave: Tensor, state: State | None = None) -> Tensor:
         """wave [B, C, T] -> [B, C, T // hop + 1, size // 2 + 1]."""
@@ -93,7 +96,7 @@ def slaney_filters(bands: int, size: int, rate: int) -> Tensor:
     """Triangles of equal area on Slaney's scale, up to half the rate: [size // 2 + 1, bands]."""
     turn = _LINEAR_HZ / _HZ_PER_MEL
     top = turn + log(rate / 2 / _LINEAR_HZ) * _MELS_PER_E
-    mels = torch.linspace(0, top, bands + 2, dtype=torch.float64)
+    mels = torch.linspace(0, top, bands + 2, dtype=torch.float64, device=_HERE)
     logarithmic = ((mels - turn) / _MELS_PER_E).exp() * _LINEAR_HZ
     corners = torch.where(mels < turn, mels * _HZ_PER_MEL, logarithmic)
     area = (corners[2:] - corners[:-2]) / 2
@@ -103,22 +106,23 @@ def slaney_filters(bands: int, size: int, rate: int) -> Tensor:
 def htk_filters(bands: int, size: int, rate: int) -> Tensor:
     """Triangles of height 1 on HTK's scale, up to half the rate: [size // 2 + 1, bands]."""
     # In single precision, as torchaudio: the rounding shows in the logarithms.
-    mels = torch.linspace(0, 2595 * log10(1 + rate / 1400), bands + 2)
+    mels = torch.linspace(0, 2595 * log10(1 + rate / 1400), bands + 2, device=_HERE)
     return _triangles(700 * (10 ** (mels / 2595) - 1), size, rate)
 
 
 def cosines(bands: int, coefficients: int) -> Tensor:
     """The orthonormal discrete cosine transform (II), its first coefficients: [bands, n]."""
     # In torchaudio's order, which decides how the angles are rounded.
-    angles = (pi / bands * (torch.arange(bands) + 0.5))[:, None] * torch.arange(coefficients)
-    scales = torch.full((coefficients,), (2 / bands) ** 0.5)
+    places, orders = (torch.arange(count, device=_HERE) for count in (bands, coefficients))
+    angles = (pi / bands * (places + 0.5))[:, None] * orders
+    scales = torch.full((coefficients,), (2 / bands) ** 0.5, device=_HERE)
     scales[0] = bands**-0.5
     return angles.cos() * scales
 
 
 def _triangles(corners: Tensor, size: int, rate: int) -> Tensor:
     """corners [N + 2] in hertz -> [size // 2 + 1, N]: triangles from a corner over the next two."""
-    bins = torch.linspace(0, rate / 2, size // 2 + 1, dtype=corners.dtype)
+    bins = torch.linspace(0, rate / 2, size // 2 + 1, dtype=corners.dtype, device=_HERE)
     slopes = corners[None, :] - bins[:, None]
     widths = corners.diff()
     rising, falling = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]

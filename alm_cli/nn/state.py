@@ -43,6 +43,21 @@ class State:
         """Let `part` remember `value` until its next call."""
         self._memory[part] = value
 
+    def reorder(self, rows: Tensor) -> None:
+        """Go on with other rows: row i continues what row rows[i] was (beams, samples).
+
+        rows [R] may repeat some rows and leave out others; all parts remember in a way that can be
+        reordered. Rows that share a recording stay beside one another, equally many of each.
+        """
+        for value in self._memory.values():
+            value.reorder(rows)
+
+    def fork(self) -> State:
+        """The same memory for a stream that goes on apart from this one."""
+        other = State(self.noise_seed)
+        other._memory = {part: value.fork() for part, value in self._memory.items()}
+        return other
+
     def aligned(self, part: nn.Module, x: Tensor, length: int) -> Tensor:
         """x [B, C, T] -> the oldest `length` of what came for `part` and has not left yet."""
         if not self.knows(part) and x.shape[-1] == length:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from alm_cli.nn.attention import CrossAttention
 from alm_cli.nn.linear import Linear
 from alm_cli.nn.state import State
 
@@ -89,6 +90,42 @@ class PostNormBlock(nn.Module):
         """x [B, S, D] -> [B, S, D]; the rest is for the attention."""
         x = self.attention_norm(x + self.attention(x, memory, state, bias))
         return self.mlp_norm(x + self.mlp(x))
+
+
+class CrossBlock(nn.Module):
+    """Attention to what came before, attention to a memory, then a feed-forward part.
+
+    Each sees its input normalised and is added to it.
+    """
+
+    def __init__(
+        self,
+        attention: nn.Module,
+        cross: CrossAttention,
+        mlp: nn.Module,
+        norm: Callable[[], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = norm(), attention
+        self.cross_norm, self.cross = norm(), cross
+        self.mlp_norm, self.mlp = norm(), mlp
+
+    def forward(
+        self, x: Tensor, heard: tuple[Tensor, Tensor], state: State | None = None
+    ) -> Tensor:
+        """x [R, S, D] -> [R, S, D]; `heard` is what `cross` made of the memory."""
+        x = x + self.attention(self.attention_norm(x), state=state)
+        x = x + self.cross(self.cross_norm(x), heard)
+        return x + self.mlp(self.mlp_norm(x))
+
+    def scored(
+        self, x: Tensor, heard: tuple[Tensor, Tensor], heads: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """x [B, S, D] -> [B, S, D], and how some heads look at the memory: [B, heads, S, M]."""
+        x = x + self.attention(self.attention_norm(x))
+        y = self.cross_norm(x)
+        x = x + self.cross(y, heard)
+        return x + self.mlp(self.mlp_norm(x)), self.cross.scores(y, heard[0], heads)
 
 
 class Transformer(nn.Module):

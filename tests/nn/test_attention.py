@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alm_cli.nn.attention import Attention, KVCache
+from alm_cli.nn.attention import Attention, CrossAttention, KVCache
 from alm_cli.nn.position import Rotary
 from alm_cli.nn.state import State
 from tests.laws import batch_equals_single, every, past_is_fixed, streaming_equals_whole
@@ -177,7 +177,8 @@ def test_a_windowed_cache_stays_small(size: int) -> None:
         assert keys.flatten().tolist() == list(range(first, begin + size))
         assert torch.equal(values, -keys)
         room.add(keys.untyped_storage().nbytes())
-    assert max(room) <= 4 * 2 * (7 + size) + 8 and cache.length == begin + size
+    # Keys and values share a buffer.
+    assert max(room) <= 2 * (4 * 2 * (7 + size) + 8) and cache.length == begin + size
 
 
 def test_a_cache_without_window_keeps_all_and_rarely_moves() -> None:
@@ -201,3 +202,57 @@ def test_what_looks_ahead_cannot_stream() -> None:
         attention()(torch.randn(1, 2, 16), state=State())
     with pytest.raises(AssertionError, match="window"):
         Attention(16, 4, window=3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["causal", "window", "shared keys"])
+def test_rows_of_a_stream_may_be_reordered(kind: str) -> None:
+    part, x = attention(**KINDS[kind]), torch.randn(3, 12, 16)
+    rows, state = torch.tensor([1, 1, 0, 2, 1]), State()
+    part(x[:, :9], state=state)
+    state.reorder(rows)
+    for begin in range(9, 12):
+        made = part(x[rows, begin : begin + 1], state=state)
+        torch.testing.assert_close(made[:, 0], part(x)[rows, begin], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_keys_without_bias() -> None:
+    part, x = attention(bias=True, key_bias=False), torch.randn(2, 9, 16)
+    assert part.k.bias is None and part.q.bias is not None
+    torch.testing.assert_close(part(x), obvious(part, x, x), atol=1e-5, rtol=1e-5)
+    part.v.bias.add_(1)
+    torch.testing.assert_close(part(x), obvious(part, x, x), atol=1e-5, rtol=1e-5)
+
+
+def crossed() -> CrossAttention:
+    torch.manual_seed(0)
+    part = CrossAttention(16, 4, bias=True, key_bias=False)
+    for parameter in part.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return part.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("length", [1, 4])
+def test_rows_that_share_a_memory_are_read_with_it_once(beams: int, length: int) -> None:
+    part, same = crossed(), attention(bias=True, key_bias=False)
+    same.load_state_dict(part.state_dict())
+    x, memory = torch.randn(2 * beams, length, 16), torch.randn(2, 7, 16)
+    heard = part.heard(memory)
+    assert heard[0].shape == (2, 4, 7, 4)
+    expected = same(x, memory.repeat_interleave(beams, 0))
+    torch.testing.assert_close(part(x, heard), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_scores_make_the_weights_of_what_is_collected() -> None:
+    part, x, memory = crossed(), torch.randn(2, 3, 16), torch.randn(2, 7, 16)
+    heard = part.heard(memory)
+    weights = part.scores(x, heard[0], range(4)).softmax(-1)
+    made = part.out((weights @ heard[1]).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(made, part(x, heard), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        part.scores(x, heard[0], (3, 1)), part.scores(x, heard[0], range(4))[:, [3, 1]]
+    )
