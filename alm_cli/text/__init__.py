@@ -1,0 +1,1 @@
+"""Text as recognisers write it: languages, tokens, words."""
