@@ -22,7 +22,7 @@ INDEX, _TORCH_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.j
 _SINGLE = "model.safetensors"
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".th", ".ckpt")
 # Where training programs put the state dictionary.
-_WRAPPERS = ("state_dict", "model", "best_state", "generator")
+_WRAPPERS = ("state_dict", "model", "best_state", "generator", "model_state_dict")
 
 
 @dataclass(frozen=True)
