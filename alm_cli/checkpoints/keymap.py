@@ -1,4 +1,4 @@
-"""Foreign tensor names to ours: a total and exact map made of five verbs."""
+"""Foreign tensor names to ours: a total and exact map made of six verbs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ class Rule:
     """Tensors named like `sources` become `target` together; without a target they are dropped.
 
     In a source `{i}` stands for a number, `{half:encoder,decoder}` for one of the words and
-    `{name:*}` or `*` for any text; the target repeats what it needs of them as `{half}`.
+    `{name:*}` or `*` for any text; the target repeats what it needs of them as `{half}`. What is
+    only `offered` is dropped too where the model has no such target.
     """
 
     sources: tuple[str, ...]
     target: str | None
     combine: Combine
+    offered: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ def tie(target: str, like: str) -> Verb:
 def drop(source: str) -> Verb:
     """Tensors that inference does not need."""
     return (Rule((source,), None, _itself),)
+
+
+def offer(source: str, target: str) -> Verb:
+    """The tensor `source` is our `target` in models that have it; others do not need it."""
+    return (Rule((source,), target, _itself, offered=True),)
 
 
 def folded(magnitude: Tensor, direction: Tensor) -> Tensor:
@@ -149,6 +156,8 @@ class KeyMap:
             if rule.target is None:
                 continue
             target = _filled(rule.target, match)
+            if rule.offered and target not in ours:
+                continue
             if gathered.setdefault((rule, target), {}).setdefault(place, name) != name:
                 problems.append((name, "one of two tensors for the same place"))
         for (rule, target), places in gathered.items():

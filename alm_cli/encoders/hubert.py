@@ -1,4 +1,4 @@
-"""HuBERT, WavLM and wav2vec 2.0: features of speech, 50 a second.
+"""HuBERT, WavLM and wav2vec 2.0: features of speech, 50 a second, and letters where it was learnt.
 
 arXiv:2106.07447, arXiv:2110.13900, arXiv:2006.11477.
 """
@@ -13,8 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from alm_cli.checkpoints.alphabet import ALPHABET_FILES, Alphabet, read_alphabet
 from alm_cli.checkpoints.family import Family, Settings, SettingsError
-from alm_cli.checkpoints.keymap import KeyMap, Shape, drop, merge, rename
+from alm_cli.checkpoints.keymap import KeyMap, Shape, drop, merge, offer, rename
 from alm_cli.checkpoints.wav2vec2 import front_keys, front_sizes
 from alm_cli.errors import UsageError
 from alm_cli.nn.attention import Attention
@@ -50,7 +51,10 @@ _TRAINING = frozenset({
 
 @dataclass(frozen=True, kw_only=True)
 class HubertConfig:
-    """The architecture, in the words of the kit; `buckets` is 0 without relative positions."""
+    """The architecture, in the words of the kit; `buckets` is 0 without relative positions.
+
+    Models that learnt to write have an `alphabet`.
+    """
 
     front: FrontSpec
     front_norm: bool
@@ -64,11 +68,12 @@ class HubertConfig:
     position_norm: bool
     buckets: int
     furthest: int
+    alphabet: Alphabet | None = None
 
     @classmethod
     def from_hub(cls, raw: Mapping[str, object]) -> HubertConfig:
         """Read the published `config.json`; what this file does not build is an error."""
-        settings = Settings({key: raw[key] for key in raw.keys() - _TRAINING})
+        settings = Settings({key: raw[key] for key in raw.keys() - _TRAINING - {*ALPHABET_FILES}})
         relative = raw.get("model_type") == "wavlm"
         buckets = settings.number("num_buckets", 320)
         config = cls(
@@ -84,6 +89,7 @@ class HubertConfig:
             position_norm=settings.truth("conv_pos_batch_norm", False),
             buckets=buckets if relative else 0,
             furthest=settings.number("max_bucket_distance", 800),
+            alphabet=read_alphabet(raw),
         )
         settings.only("hidden_act", "gelu")
         settings.only("add_adapter", False)
@@ -182,6 +188,41 @@ class Hubert(nn.Module):
         return x.mT.float()
 
 
+class HubertCtc(Hubert):
+    """wave [B, 1, T] -> log-probabilities [B, F, V] of letters, by a head for CTC.
+
+    Of a symbol `vocabulary` has what it writes, nothing for the `blank` and other special ones; a
+    space ends a word. Recordings are brought to unit variance where the published preprocessing
+    does, whatever the architecture. As features it is the Hubert below the head.
+    """
+
+    def __init__(self, config: HubertConfig) -> None:
+        super().__init__(config)
+        assert config.alphabet is not None
+        self.vocabulary, self.blank = config.alphabet.symbols, config.alphabet.blank
+        self.standardise = config.alphabet.standardise
+        self.head = nn.Linear(config.dimension, len(self.vocabulary))
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """wave [B, 1, T], whole -> log-probabilities [B, F, V] float32."""
+        wave = standardised(wave) if self.standardise else wave
+        logits = answered(self._letters, wave, max(1, wave.shape[-1])).mT
+        return torch.log_softmax(logits, -1)
+
+    def frames(self, samples: int) -> int:
+        """The frames of so many samples."""
+        return self.front.spec.frames(samples)
+
+    def _letters(self, wave: Tensor) -> Tensor:
+        """wave [B, 1, T] -> logits [B, V, F] float32."""
+        features = self.features(wave).mT
+        return self.head(features.to(self.head.weight.dtype)).mT.float()
+
+
+def _build(config: HubertConfig) -> Hubert:
+    return Hubert(config) if config.alphabet is None else HubertCtc(config)
+
+
 def _block(config: HubertConfig) -> nn.Module:
     """A block of the transformer."""
     sizes = config.dimension, config.heads
@@ -236,10 +277,11 @@ KEYS = KeyMap(
         "self_attn.relative_attention_bias}.weight",
         "relative.weight",
     ),
-    # What only training reads, and the heads of tasks.
+    offer(f"lm_head.{_OF}", "head.{of}"),
+    # What only training reads, and the heads of other tasks.
     drop(f"{_MODEL}masked_spec_embed"),
     drop("{name:mask_emb,label_embs_concat,layer_weights}"),
-    drop("{head:lm_head,project_hid,project_q,final_proj,quantizer,projector,classifier}.{name:*}"),
+    drop("{head:project_hid,project_q,final_proj,quantizer,projector,classifier}.{name:*}"),
     drop("{head:feature_extractor,objective}.{of:weight,bias}"),
     drop("tdnn.{i}.{name:*}"),
 )
@@ -294,4 +336,4 @@ def sniff(shapes: Mapping[str, Shape], said: Mapping[str, object]) -> Mapping[st
     return settings
 
 
-FAMILY = Family(HubertConfig.from_hub, Hubert, KEYS, sniff)
+FAMILY = Family(HubertConfig.from_hub, _build, KEYS, sniff, ALPHABET_FILES)
