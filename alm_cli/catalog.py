@@ -67,6 +67,18 @@ CATALOG = (
         vocabularies=(1024,) * 32,
     ),
     ModelCard(
+        name="alm-asr",
+        task="recogniser",
+        family="alm_cli.encoders.alm_asr",
+        source="asset:alm-asr",
+        note="English speech, letters by CTC, ours, in the package",
+        licence="Apache-2.0",
+        parameters=5_569_498,
+        rate=16_000,
+        frame_rate=50.0,
+        vocabularies=(29,),
+    ),
+    ModelCard(
         name="encodec-24khz",
         task="codec",
         family="alm_cli.codecs.encodec",
@@ -266,6 +278,150 @@ CATALOG = (
                 "wav2vec2-base",
                 "facebook/wav2vec2-base@0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8",
                 *("English speech", 768, 94_370_816, "Apache-2.0"),
+            ),
+        )
+    ),
+    *(
+        ModelCard(
+            name=name,
+            task="recogniser",
+            family="alm_cli.encoders.hubert",
+            source=source,
+            note="English speech, letters by CTC, trained on 960 h of read books",
+            licence="Apache-2.0",
+            parameters=parameters,
+            rate=16_000,
+            frame_rate=50.0,
+            vocabularies=(32,),
+            files=(
+                *("config.json", "preprocessor_config.json", "special_tokens_map.json"),
+                *("tokenizer_config.json", "vocab.json", weights),
+            ),
+        )
+        # The heads of the main branches, which have not changed since 2022 and 2024.
+        for name, source, parameters, weights in (
+            (
+                "wav2vec2-base-960h",
+                "facebook/wav2vec2-base-960h@22aad52d435eb6dbaf354bdad9b0da84ce7d6156",
+                *(94_395_424, "model.safetensors"),
+            ),
+            (
+                "wav2vec2-large-960h-lv60-self",
+                "facebook/wav2vec2-large-960h-lv60-self@54074b1c16f4de6a5ad59affb4caa8f2ea03a119",
+                *(315_470_368, "pytorch_model.bin"),
+            ),
+            (
+                "hubert-large-ls960-ft",
+                "facebook/hubert-large-ls960-ft@ece5fabbf034c1073acae96d5401b25be96709d8",
+                *(315_470_368, "pytorch_model.bin"),
+            ),
+        )
+    ),
+    *(
+        ModelCard(
+            name=name,
+            task="recogniser",
+            family="alm_cli.lm.whisper",
+            source=source,
+            note=note,
+            licence=licence,
+            parameters=parameters,
+            rate=16_000,
+            frame_rate=50.0,
+            vocabularies=(vocabulary,),
+            files=("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"),
+        )
+        # The heads of the main branches, which many others have pinned.
+        for name, source, vocabulary, parameters, licence, note in (
+            (
+                "whisper-tiny",
+                "openai/whisper-tiny@169d4a4341b33bc18d8881c4b69c2e104e1cc0af",
+                *(51_865, 37_760_640, "Apache-2.0", "speech in 99 languages, and to English"),
+            ),
+            (
+                "whisper-tiny.en",
+                "openai/whisper-tiny.en@87c7102498dcde7456f24cfd30239ca606ed9063",
+                *(51_864, 37_760_256, "Apache-2.0", "English speech"),
+            ),
+            (
+                "whisper-base",
+                "openai/whisper-base@e37978b90ca9030d5170a5c07aadb050351a65bb",
+                *(51_865, 72_593_920, "Apache-2.0", "speech in 99 languages, and to English"),
+            ),
+            (
+                "whisper-base.en",
+                "openai/whisper-base.en@911407f4214e0e1d82085af863093ec0b66f9cd6",
+                *(51_864, 72_593_408, "Apache-2.0", "English speech"),
+            ),
+            (
+                "whisper-small",
+                "openai/whisper-small@973afd24965f72e36ca33b3055d56a652f456b4d",
+                *(51_865, 241_734_912, "Apache-2.0", "speech in 99 languages, and to English"),
+            ),
+            (
+                "whisper-small.en",
+                "openai/whisper-small.en@e8727524f962ee844a7319d92be39ac1bd25655a",
+                *(51_864, 241_734_144, "Apache-2.0", "English speech"),
+            ),
+            (
+                "whisper-medium",
+                "openai/whisper-medium@abdf7c39ab9d0397620ccaea8974cc764cd0953e",
+                *(51_865, 763_857_920, "Apache-2.0", "speech in 99 languages, and to English"),
+            ),
+            (
+                "whisper-medium.en",
+                "openai/whisper-medium.en@2e98eb6279edf5095af0c8dedb36bdec0acd172b",
+                *(51_864, 763_856_896, "Apache-2.0", "English speech"),
+            ),
+            (
+                "whisper-large-v1",
+                "openai/whisper-large@4ef9b41f0d4fe232daafdb5f76bb1dd8b23e01d7",
+                *(51_865, 1_543_304_960, "Apache-2.0", "speech in 99 languages, and to English"),
+            ),
+            (
+                "whisper-large-v2",
+                "openai/whisper-large-v2@ae4642769ce2ad8fc292556ccea8e901f1530655",
+                *(51_865, 1_543_304_960, "Apache-2.0", "speech in 99 languages, and to English"),
+            ),
+            (
+                "whisper-large-v3",
+                "openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1",
+                *(51_866, 1_543_490_560, "Apache-2.0", "speech in 100 languages, and to English"),
+            ),
+            (
+                "whisper-large-v3-turbo",
+                "openai/whisper-large-v3-turbo@41f01f3fe87f28c78e2fbf8b568835947dd65ed9",
+                *(
+                    51_866,
+                    808_878_080,
+                    "MIT",
+                    "speech in 100 languages, nearly as large-v3, faster",
+                ),
+            ),
+            (
+                "distil-small.en",
+                "distil-whisper/distil-small.en@9e4a67ca4569c30be43a3fe7fba1621e504f0093",
+                *(51_864, 166_132_224, "MIT", "English speech, Whisper with a small decoder"),
+            ),
+            (
+                "distil-medium.en",
+                "distil-whisper/distil-medium.en@6e61418885eaf4d5cc9f64e508e80ac5b4c052b7",
+                *(51_864, 394_375_168, "MIT", "English speech, Whisper with a small decoder"),
+            ),
+            (
+                "distil-large-v2",
+                "distil-whisper/distil-large-v2@97d2c8f9cae1b0f6c8fc2e173495ee4cedc05843",
+                *(51_865, 756_220_160, "MIT", "English speech, Whisper with a small decoder"),
+            ),
+            (
+                "distil-large-v3",
+                "distil-whisper/distil-large-v3@8031d2e6ce6631b7fc45629dddfc00271116d981",
+                *(51_866, 756_405_760, "MIT", "English speech, Whisper with a small decoder"),
+            ),
+            (
+                "distil-large-v3.5",
+                "distil-whisper/distil-large-v3.5@728a7691f3ff1d3d971528d3203a6e9559165d41",
+                *(51_866, 756_405_760, "MIT", "English speech, Whisper with a small decoder"),
             ),
         )
     ),

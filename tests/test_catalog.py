@@ -18,7 +18,7 @@ CARDS = pytest.mark.parametrize("card", CATALOG, ids=lambda card: card.name)
 
 @CARDS
 def test_a_card_is_complete(card: ModelCard) -> None:
-    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", card.name)
+    assert re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", card.name)
     assert card.note and card.licence
     assert bool(card.vocabularies) != bool(card.dimension)
     assert bool(card.parameters) == bool(card.source)
