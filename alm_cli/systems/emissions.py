@@ -1,0 +1,199 @@
+"""What a CTC model hears in a recording of any length, in windows with context on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from alm_cli.checkpoints.load import Loaded
+from alm_cli.errors import InputError, ModelError
+from alm_cli.runtime import inference
+from alm_cli.systems.transcriber import RATE, Blocks
+
+Logprobs = NDArray[np.float32]
+
+# Letters are heard at their most telling moment: a word begins before its first one and lasts
+# longer than its last one.
+_LEAD_S, _TAIL_S = 0.055, 0.005
+
+
+class CtcModel(Protocol):
+    """What a family with a head for CTC offers.
+
+    Of each symbol `vocabulary` has what it writes; a space ends a word. The blank is the first
+    symbol unless an attribute `blank` tells another one.
+    """
+
+    rate: int
+    hop: int
+    vocabulary: tuple[str, ...]
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """wave [B, 1, T] -> log-probabilities [B, F, V]."""
+
+    def frames(self, samples: int) -> int:
+        """F of so many samples; the frame i begins at the sample `hop` * i."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """What is heard at a time, in seconds: `core` is written down, the rest is context.
+
+    Even numbers: every family's frames, and groups of frames, begin anew with them.
+    """
+
+    core: int
+    before: int
+    after: int
+
+
+# The frames of alm-asr depend on some four seconds on either side.
+FILE = Windows(core=32, before=4, after=4)
+# What is final a few seconds after it was said; three times the work.
+LIVE = Windows(core=4, before=6, after=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emissions:
+    """A CTC model ready to listen; `batch` windows at a time where that is faster than one."""
+
+    model: CtcModel
+    name: str
+    weights_sha256: str
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    batch: int = 1
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return self.model.vocabulary
+
+    @property
+    def blank(self) -> int:
+        return int(getattr(self.model, "blank", 0))
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds from one frame to the next."""
+        return self.model.hop / self.model.rate
+
+    def logprobs(
+        self, blocks: Blocks, windows: Windows = FILE, *, begin: int = 0
+    ) -> Iterator[Logprobs]:
+        """Blocks of samples at 16 kHz -> log-probabilities [n, V] of the frames from `begin` on.
+
+        Windows lie where they lie, however the samples arrive and wherever one begins; only the
+        last one ends with the recording, so that a short recording is heard as a whole.
+        """
+        hop = self.model.hop
+        # The last window may be longer than others by its context: it is met before that.
+        first = max(0, begin * hop - RATE * windows.after) // (RATE * windows.core)
+        unwanted = begin - first * RATE * windows.core // hop
+        cut = _cut(blocks, windows, first)
+        while group := list(islice(cut, self.batch)):
+            whole = [window for window in group if not window.last]
+            rest = [window for window in group if window.last]
+            for same in filter(None, (whole, *([one] for one in rest))):
+                for rows in self._heard(same):
+                    yield rows[unwanted:]
+                    unwanted = max(0, unwanted - len(rows))
+
+    def _heard(self, group: list[_Window]) -> Iterator[Logprobs]:
+        """The log-probabilities of the cores of windows, which are equally long or begin it all."""
+        for length in dict.fromkeys(len(window.samples) for window in group):
+            same = [window for window in group if len(window.samples) == length]
+            waves = torch.from_numpy(np.stack([window.samples for window in same]))[:, None]
+            reduced = self.dtype is not torch.float32
+            with inference(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
+                found = cast(nn.Module, self.model)(waves.to(self.device)).float().cpu().numpy()
+            for window, logprobs in zip(same, found, strict=True):
+                first = window.core // self.model.hop
+                last = None if window.last else first + window.size // self.model.hop
+                yield logprobs[first:last]
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Samples, of which `size` from `core` on are to be written down."""
+
+    samples: NDArray[np.float32]
+    core: int
+    size: int
+    last: bool
+
+
+def _cut(blocks: Blocks, windows: Windows, first: int) -> Iterator[_Window]:
+    """Windows of a recording from the `first` on, one for every `core` seconds of it."""
+    core, before, after = (RATE * s for s in (windows.core, windows.before, windows.after))
+    pieces: list[NDArray[np.float32]] = []
+    skipped = max(0, first * core - before)
+    held, lead = 0, first * core - skipped  # samples that wait; those of them before the core
+    for block in _after(blocks, skipped):
+        if block.ndim != 1:
+            raise InputError(f"samples of shape {list(block.shape)}", hint="pass mono samples [n]")
+        # A copy: the caller may use its buffer again.
+        pieces.append(np.array(block, dtype=np.float32))
+        held += len(block)
+        while held >= lead + core + after:
+            whole = np.concatenate(pieces)
+            yield _Window(whole[: lead + core + after], lead, core, last=False)
+            kept = max(0, lead + core - before)
+            pieces, held, lead = [whole[kept:]], held - kept, lead + core - kept
+    if held > lead:
+        yield _Window(np.concatenate(pieces), lead, held - lead, last=True)
+
+
+def _after(blocks: Blocks, samples: int) -> Blocks:
+    """Blocks without the first samples."""
+    for block in blocks:
+        yield block[samples:]
+        samples = max(0, samples - len(block))
+
+
+def emissions(
+    loaded: Loaded, *, device: torch.device, dtype: torch.dtype = torch.float32, batch: int = 1
+) -> Emissions:
+    """A loaded model as one that listens. ModelError: it has no letters, or another rate."""
+    model = loaded.model
+    if not isinstance(getattr(model, "vocabulary", None), tuple) or not hasattr(model, "frames"):
+        raise ModelError(
+            f"{loaded.name} writes no letters",
+            hint="a model for CTC needs its head and, beside config.json, its vocab.json",
+        )
+    ctc = cast(CtcModel, model.to(device).eval())
+    if ctc.rate != RATE:
+        raise ModelError(f"{loaded.name} listens at {ctc.rate} Hz, where {RATE} Hz are at hand")
+    return Emissions(
+        model=ctc,
+        name=loaded.name,
+        weights_sha256=loaded.weights_sha256,
+        device=device,
+        dtype=dtype,
+        # On a processor windows are as fast alone, and then cannot depend on one another.
+        batch=1 if device.type == "cpu" else batch,
+    )
+
+
+def times(
+    spans: Sequence[tuple[int, int]], frame_s: float, until: int, *, after: int = 0
+) -> list[tuple[float, float]]:
+    """Frames of words, from the first letter to before the end of the last one -> seconds.
+
+    Words do not overlap, and none is without length; nothing else is said before the last one's
+    `until`, nor since the first one's `after`.
+    """
+    edges = np.array(spans, dtype=np.float64).reshape(-1, 2) * frame_s
+    begins, ends = edges[:, 0], edges[:, 1]
+    # Between two words that follow closely the border is in the middle.
+    free = np.append(after * frame_s, ends), np.append(begins, until * frame_s)
+    middles = (free[0] + free[1]) / 2
+    starts = np.maximum(begins - _LEAD_S, middles[:-1])
+    stops = np.minimum(ends + _TAIL_S, middles[1:])
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))
