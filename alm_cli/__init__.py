@@ -2,6 +2,7 @@
 
 tokens = alm_cli.load_codec().encode(alm_cli.read_audio("talk.wav"))
 codes = alm_cli.read_tokens("talk.alm").codes
+text = alm_cli.load_transcriber("alm-asr").transcribe(alm_cli.read_audio("talk.wav")).text
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from alm_cli.files.shards import open_shards, read_shard
     from alm_cli.files.tokens import iter_tokens, read_tokens, write_tokens
     from alm_cli.systems.codec import Codec, load_codec
-    from alm_cli.values import Audio, Latents, Origin, Tokens
+    from alm_cli.systems.transcriber import TranscribeAsk, Transcriber, load_transcriber
+    from alm_cli.values import Audio, Latents, Origin, Segment, Tokens, Transcript, Word
 
 __version__ = "0.1.0"
 
@@ -28,11 +30,17 @@ __all__ = [
     "Latents",
     "ModelError",
     "Origin",
+    "Segment",
     "Tokens",
+    "TranscribeAsk",
+    "Transcriber",
+    "Transcript",
     "UsageError",
+    "Word",
     "__version__",
     "iter_tokens",
     "load_codec",
+    "load_transcriber",
     "open_audio",
     "open_shards",
     "open_writer",
@@ -48,7 +56,11 @@ _HOMES = {
     "alm_cli.files.shards": ("open_shards", "read_shard"),
     "alm_cli.files.tokens": ("iter_tokens", "read_tokens", "write_tokens"),
     "alm_cli.systems.codec": ("Codec", "load_codec"),
-    "alm_cli.values": ("Audio", "Latents", "Origin", "Tokens"),
+    "alm_cli.systems.transcriber": ("TranscribeAsk", "Transcriber", "load_transcriber"),
+    "alm_cli.values": (
+        *("Audio", "Latents", "Origin", "Tokens"),
+        *("Segment", "Transcript", "Word"),
+    ),
 }
 
 

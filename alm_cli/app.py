@@ -11,7 +11,19 @@ import typer
 from typer.core import TyperGroup
 
 from alm_cli import __version__
-from alm_cli.commands import completions, convert, decode, encode, info, models, verify
+from alm_cli.commands import (
+    align,
+    bench,
+    completions,
+    convert,
+    decode,
+    encode,
+    info,
+    models,
+    transcribe,
+    verify,
+)
+from alm_cli.commands.spellings import WhisperSpellings
 from alm_cli.errors import AlmError
 from alm_cli.jobs.interrupts import (
     BROKEN_PIPE,
@@ -94,9 +106,12 @@ def alm(
 
 app.command()(encode.encode)
 app.command()(decode.decode)
+app.command(cls=WhisperSpellings)(transcribe.transcribe)
+app.command()(align.align)
 app.command()(convert.convert)
 app.command()(info.info)
 app.command()(verify.verify)
+app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.command(hidden=True)(completions.completions)
 

@@ -28,6 +28,8 @@ def test_the_names_are_these() -> None:
         *("open_shards", "read_shard"),
         *("iter_tokens", "read_tokens", "write_tokens"),
         *("Codec", "load_codec"),
+        *("Segment", "Transcript", "Word"),
+        *("TranscribeAsk", "Transcriber", "load_transcriber"),
         "__version__",
     }
     assert sorted(alm_cli.__all__) == alm_cli.__all__

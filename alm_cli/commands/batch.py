@@ -23,7 +23,10 @@ Piece = TypeVar("Piece")
 
 @dataclass(frozen=True)
 class Batch:
-    """The options about which files to do and what to tell; contradictions raise UsageError."""
+    """The options about which files to do and what to tell; contradictions raise UsageError.
+
+    `text` tells that results can be read on a terminal.
+    """
 
     command: str
     inputs: Sequence[str]
@@ -37,6 +40,7 @@ class Batch:
     quiet: bool
     verbose: bool
     together: str
+    text: bool = False
 
     def __post_init__(self) -> None:
         if not self.inputs and self.from_list is None:
@@ -52,7 +56,7 @@ class Batch:
         """A task for each input; folders give the files with one of `suffixes`."""
         listed = [] if self.from_list is None else read_list(self.from_list, sys.stdin.buffer)
         items = find_items(self.inputs, suffixes=suffixes, recursive=self.recursive, listed=listed)
-        tasks = plan_tasks(items, self.output, suffix, self._existing)
+        tasks = plan_tasks(items, self.output, suffix, self.existing)
         if any(task.target is None for task in tasks):
             self._check_stdout()
         sweep({task.target.parent for task in tasks if task.target is not None})
@@ -60,13 +64,21 @@ class Batch:
 
     def run(self, tasks: Sequence[Task], steps: Callable[[], Steps[Chunk, Piece]]) -> NoReturn:
         """Do the tasks and end with their exit code."""
-        raise typer.Exit(run(tasks, steps, self.report(), together=self.lanes).exit_code)
+        # A result on the terminal and a bar would write into each other.
+        shown = sys.stdout.isatty() and any(task.target is None for task in tasks)
+        report = self.report(bar=not shown)
+        raise typer.Exit(run(tasks, steps, report, together=self.lanes).exit_code)
 
-    def report(self, *, many: bool = False) -> Report:
+    def report(self, *, many: bool = False, bar: bool = True) -> Report:
         """What tells how the job goes; with `many` items not each of them to people."""
-        lines = sys.stdout if self.json else None
         return make_report(
-            self.command, sys.stderr, lines, quiet=self.quiet, verbose=self.verbose, many=many
+            self.command,
+            sys.stderr,
+            sys.stdout if self.json else None,
+            quiet=self.quiet,
+            verbose=self.verbose,
+            many=many,
+            bar=bar,
         )
 
     @property
@@ -75,7 +87,8 @@ class Batch:
         return 1 if self.together == AUTO else int(self.together)
 
     @property
-    def _existing(self) -> Existing:
+    def existing(self) -> Existing:
+        """What to do about outputs that are there."""
         if self.skip_existing:
             return "skip"
         return "overwrite" if self.overwrite else "refuse"
@@ -83,6 +96,6 @@ class Batch:
     def _check_stdout(self) -> None:
         if self.json:
             raise UsageError("--json and the result cannot both go to standard output")
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not self.text:
             hint = f"-o FILE, or -o {STDOUT} into a pipe"
             raise UsageError("the result is binary and standard output is a terminal", hint=hint)

@@ -126,13 +126,14 @@ def card_rate(card: ModelCard, codebooks: int | None = None) -> TokenRate:
 
 def card_facts(card: ModelCard) -> Facts:
     """A catalogued model."""
-    rate = card_rate(card)
+    # What recognisers write is text, however they write it.
+    tokens = card.task != "recogniser"
     return {
-        "kind": "model",
+        "kind": "model" if tokens else "recogniser",
         "name": card.name,
         "note": card.note,
         "rate": card.rate,
-        **_sizes(rate, card.rate, 1, card.dimension),
+        **(_sizes(card_rate(card), card.rate, 1, card.dimension) if tokens else {}),
         "parameters": card.parameters,
         "source": card.source or "a formula, without weights",
         "licence": card.licence,

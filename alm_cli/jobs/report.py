@@ -212,13 +212,14 @@ def make_report(
     quiet: bool,
     verbose: bool,
     many: bool = False,
+    bar: bool = True,
 ) -> Report:
     """The report that suits: silent but for failures, a bar on a terminal, else plain lines.
 
     With `many` items there are only lines for failures, and now and then of how far the job is.
     """
     # A bar and JSON lines on one terminal would write into each other.
-    bar = words.isatty() and not (lines is not None and lines.isatty())
+    bar = bar and words.isatty() and not (lines is not None and lines.isatty())
     kind = Report if quiet else TerminalReport if bar else LogReport if many else PlainReport
     report = kind(command, words, lines)
     report.verbose = verbose

@@ -23,6 +23,7 @@ def run(*arguments: str) -> tuple[int, str, set[str]]:
     "line",
     ["--help", "--version", "encode --help", "decode --help", "info --help", "models --help"]
     + ["convert --help", "verify --help", "models convert --help"]
+    + ["transcribe --help", "align --help"]
     + ["models", "models show alm-codec", "info --frame-rate 50 --codebooks 4 --vocabulary 1024"],
 )
 def test_words_need_nothing_heavy(line: str) -> None:
@@ -35,7 +36,9 @@ def test_words_need_nothing_heavy(line: str) -> None:
     "line",
     ["enocde", "encode", "encode --no-such-option a.wav", "decode --codebooks many a.alm"]
     + ["verify", "verify -", "verify a.wav --min-stream 2", "models convert a.pt"]
-    + ["encode a.wav --codebooks 2 --bitrate 3", "encode a.wav --skip-existing --overwrite"],
+    + ["encode a.wav --codebooks 2 --bitrate 3", "encode a.wav --skip-existing --overwrite"]
+    + ["transcribe", "transcribe a.wav --language klingon", "transcribe a.wav --max-line-width 9"]
+    + ["align", "align a.wav", "align a.wav a.txt --text hello"],
 )
 def test_mistakes_need_nothing_heavy(line: str) -> None:
     code, output, heavy = run(*line.split())
