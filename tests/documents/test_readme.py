@@ -67,7 +67,9 @@ def test_the_continuous_check_is_the_second_command() -> None:
 def test_every_model_has_its_row() -> None:
     table = README.partition("## Models")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `([^`]+)`", table, re.M)
-    assert rows == [card.name for card in CATALOG]
+    # Two tables: what makes and reads tokens, and what writes down speech.
+    cards = sorted(CATALOG, key=lambda card: card.task == "recogniser")
+    assert rows == [card.name for card in cards]
 
 
 def test_every_file_it_points_to_exists() -> None:

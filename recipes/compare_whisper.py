@@ -1,0 +1,185 @@
+"""Measure Whisper here against openai-whisper, transformers and faster-whisper, side by side.
+
+    python recipes/compare_whisper.py                        # tiny, base and small; greedy, beam 5
+    python recipes/compare_whisper.py --size base --beams 5 --runs 5
+
+All have the same weights, random at the published sizes, hear the same 30 s and write the same
+number of tokens (speed does not depend on what the weights say). Every engine has a process of its
+own, all alive at once, and only one works at a time: rounds go through all of them (A B C A B C),
+after one that warms up; every figure is a median (least to most). `error` is how far the encoder's
+output is from that of openai-whisper, `same` how many tokens are equal before the first that is
+not. Markdown and one line of JSON go to standard output. Run it on an otherwise idle machine, or
+count the processor's seconds of one thread (`--cpu --threads 1`). Needs the extra `test`;
+faster-whisper takes part where it is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recipes.whisper_peers import ENGINES, available, build, environment, spectrogram
+
+_ORACLE = "openai-whisper"
+_PACKAGES = ("torch", "openai-whisper", "transformers", "faster-whisper", "ctranslate2")
+Record = dict[str, Any]
+
+
+class Worker:
+    """An engine in a process of its own."""
+
+    def __init__(self, name: str, folder: Path, ask: argparse.Namespace) -> None:
+        command = [sys.executable, "-m", "recipes.compare_whisper", "--worker", name]
+        command += ["--folder", str(folder), "--threads", str(ask.threads)]
+        command += ["--tokens", str(ask.tokens)] + ["--cpu"] * ask.cpu
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(name),
+        )
+        self.vectors = folder / f"{name}.pt"
+
+    def run(self, work: str) -> Record:
+        """What the engine answers to `encode` or to a number of beams."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{work}\n")
+        self._process.stdin.flush()
+        answer: Record = json.loads(self._process.stdout.readline() or '{"seconds": null}')
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@torch.inference_mode()
+def serve(name: str, ask: argparse.Namespace) -> None:
+    """One engine: answer the works on standard input with lines of JSON."""
+    torch.set_num_threads(ask.threads)
+    load, kind, _ = ENGINES[name]
+    clock = time.process_time if ask.cpu else time.perf_counter
+    began = clock()
+    engine = load(ask.folder, kind)
+    loaded, mel = clock() - began, spectrogram()
+    memory = engine.encode(mel)
+    torch.save(engine.vectors(memory).clone(), ask.folder / f"{name}.pt")
+    for line in sys.stdin:
+        work, tokens = line.strip(), None
+        began = clock()
+        if work == "encode":
+            memory = engine.encode(mel)
+            engine.vectors(memory)  # some are lazy
+        else:
+            tokens = engine.decode(memory, int(work), ask.tokens)
+        seconds = clock() - began
+        print(json.dumps({"seconds": seconds, "tokens": tokens, "loaded": loaded}), flush=True)
+
+
+def compare(size: str, folder: Path, ask: argparse.Namespace) -> Iterator[Record]:
+    """A record for every engine."""
+    build(size, folder)
+    workers = {name: Worker(name, folder, ask) for name in ask.engines or available()}
+    works = ["encode", *map(str, ask.beams)]
+    rounds: list[dict[str, dict[str, Record]]] = []
+    for _ in range(ask.runs + 1):
+        rounds.append({n: {work: w.run(work) for work in works} for n, w in workers.items()})
+    for worker in workers.values():
+        worker.close()
+    for name, worker in workers.items():
+        first = rounds[0][name]
+        record: Record = {"size": size, "engine": name, "load s": round(first["1"]["loaded"], 2)}
+        sums: dict[str, float] = {}
+        for work in works:
+            seconds = [one[name][work]["seconds"] for one in rounds[1:]]
+            sums[work] = statistics.median(seconds)
+            label = work if work == "encode" else f"beam {work}, {ask.tokens} tokens"
+            record[f"{label}, s"] = spread(seconds)
+        for beams in works[1:]:
+            record[f"x real time, beam {beams}"] = round(30 / (sums["encode"] + sums[beams]), 1)
+        if _ORACLE in workers:
+            wanted = torch.load(workers[_ORACLE].vectors)
+            found = torch.load(worker.vectors)
+            record["error"] = f"{float((found - wanted).norm() / wanted.norm()):.1e}"
+            for beams in works[1:]:
+                expected = rounds[0][_ORACLE][beams]["tokens"]
+                record[f"same, beam {beams}"] = agreeing(first[beams]["tokens"], expected)
+        yield record
+
+
+def agreeing(found: list[int], expected: list[int]) -> str:
+    """How many tokens are equal before the first that is not."""
+    pairs = zip(found, expected, strict=False)
+    same = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(found), len(expected)))
+    return f"{same} of {len(expected)}"
+
+
+def spread(values: list[float]) -> str:
+    """`median (least to most)`."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def show(records: list[Record], threads: int) -> None:
+    """Markdown, then everything as one line of JSON."""
+    print("| " + " | ".join(records[0]) + " |")
+    print("|" + "---|" * len(records[0]))
+    for record in records:
+        print("| " + " | ".join(str(value) for value in record.values()) + " |")
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "-"
+    setting: Record = {"threads": threads, "python": platform.python_version(), **versions}
+    print("\n" + json.dumps({"setting": setting, "records": records}))
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    assert __doc__
+    manner = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=manner)
+    parser.add_argument("--size", nargs="+", default=["tiny", "base", "small"])
+    parser.add_argument("--engines", nargs="+", choices=ENGINES)
+    parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--worker", choices=ENGINES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    ask = parsed()
+    torch.set_num_threads(ask.threads)
+    if ask.worker:
+        serve(ask.worker, ask)
+        return
+    records: list[Record] = []
+    for size in ask.size:
+        with tempfile.TemporaryDirectory() as folder:
+            records += compare(size, Path(folder), ask)
+    show(records, ask.threads)
+
+
+if __name__ == "__main__":
+    main()
