@@ -30,6 +30,7 @@ class Column:
 
     @property
     def head(self) -> str:
+        """The title with the unit."""
         return f"{self.title} [{self.unit}]" if self.unit else self.title
 
 
@@ -155,6 +156,7 @@ class Condition:
     share: float
 
     def broken(self, before: float, now: float) -> bool:
+        """Whether a figure changed by more, in the direction that is meant."""
         change = (now - before) / abs(before) if before else float(now != before)
         return change > self.share if self.grows else change < -self.share
 

@@ -72,7 +72,7 @@ class Ear(nn.Module):
         self.register_buffer("filters", filters, persistent=False)
 
     def forward(self, wave: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`mask` [B, F, 1] is 1 for the frames of each recording, 0 for those after its end."""
+        """wave [B, T], mask [B, F, 1] -> [B, F, 80]; the mask is 0 after a recording's end."""
         # Zeros after the end: what is heard of a recording must not depend on what it is padded to.
         power = self.power(F.pad(wave, (0, _WINDOW)))[:, : wave.shape[1] // _HOP]
         power = power @ self.filters
