@@ -193,6 +193,13 @@ def references(shared: Path) -> list[str]:
         return [row["transcript"] for row in rows if row["transcript"]]
 
 
+def divided(shared: Path) -> tuple[list[str], list[str]]:
+    """The sentences that measure, which nothing may learn from, and all others."""
+    lines = sentences(shared / "train/text/ljspeech.txt", references(shared))
+    order = np.random.default_rng(0).permutation(len(lines))
+    return [lines[i] for i in order[:300]], [lines[i] for i in order[300:]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -202,9 +209,7 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # the processes of the pool are enough
-    lines = sentences(options.shared / "train/text/ljspeech.txt", references(options.shared))
-    order = np.random.default_rng(0).permutation(len(lines))
-    kept_out, lines = [lines[i] for i in order[:300]], [lines[i] for i in order[300:]]
+    kept_out, lines = divided(options.shared)
     phrases = Phrases(lines, WORDS.read_text(encoding="utf-8").splitlines())
     held: list[tuple[str, tuple[str, ...], bool, int]] = [
         ("test_texts", ("espeak-ng", "flite"), False, 0), ("test_espeak", ("espeak-ng",), True, 0),
