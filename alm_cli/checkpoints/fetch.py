@@ -38,14 +38,18 @@ def locate(card: ModelCard) -> Path | None:
         found = _cached(card)
         if found is None:
             return None
-        # The files may have a folder of their own within the repository.
-        folder = found / os.path.commonpath([PurePosixPath(name).parent for name in card.files])
+        folder = _home(card, found)
     return folder if _complete(card, folder) else None
 
 
 def is_offline() -> bool:
     """Whether the environment forbids the network: ALM_OFFLINE=1 or HF_HUB_OFFLINE=1."""
     return any(os.environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in _OFFLINE)
+
+
+def _home(card: ModelCard, snapshot: Path) -> Path:
+    """Where the files are: they may have a folder of their own within the repository."""
+    return snapshot / os.path.commonpath([PurePosixPath(name).parent for name in card.files])
 
 
 def _complete(card: ModelCard, folder: Path) -> bool:
@@ -74,17 +78,13 @@ def _download(card: ModelCard) -> Path:
     try:
         # Asked first because it fails at once, where the download tries again for half a minute.
         HfApi().model_info(repository, revision=revision, timeout=10)
-        snapshot_download(repository, revision=revision, allow_patterns=list(card.files))
+        folder = snapshot_download(repository, revision=revision, allow_patterns=list(card.files))
     # Connections, proxies, certificates, gates and full disks fail in ways that depend on the
     # versions of three libraries; all of them mean that the files are not here.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{card.name} could not be fetched: {reason}", _by_hand(card)) from error
-    folder = locate(card)
-    if folder is None:
-        lack = f"{repository} at revision {revision} lacks {', '.join(card.files)}"
-        raise ModelError(f"{card.name} could not be fetched: {lack}")
-    return folder
+    return _home(card, Path(folder))
 
 
 def _by_hand(card: ModelCard) -> str:
