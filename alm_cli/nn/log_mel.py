@@ -57,7 +57,7 @@ class LogMel(nn.Module):
             return (power @ self.filters).clamp(min=_LEAST).log10().mT
 
 
-def floored(logs: Tensor, loudest: Tensor) -> Tensor:
+def floored(logs: Tensor, loudest: Tensor | float) -> Tensor:
     """Logarithms [..., F] of a part, the greatest of the whole -> [..., F], about -1 to 1.
 
     Nothing stays further than 8 (80 dB) below the loudest.
