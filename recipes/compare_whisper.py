@@ -103,7 +103,8 @@ def compare(size: str, folder: Path, ask: argparse.Namespace) -> Iterator[Record
         worker.close()
     for name, worker in workers.items():
         first = rounds[0][name]
-        record: Record = {"size": size, "engine": name, "load s": round(next(iter(first.values()))["loaded"], 2)}
+        loaded = next(iter(first.values()))["loaded"]
+        record: Record = {"size": size, "engine": name, "load s": round(loaded, 2)}
         sums: dict[str, float] = {}
         for work in works:
             seconds = [one[name][work]["seconds"] for one in rounds[1:]]
