@@ -28,10 +28,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from alm_cli.bench.quality import code_entropy, log_mel_distance, pesq_wb, si_sdr, stoi
+from alm_cli.bench.quality import at_rate, code_entropy, log_mel_distance, pesq_wb, si_sdr, stoi
 from alm_cli.errors import InputError
 from alm_cli.files.audio import AUDIO_SUFFIXES, read_audio
-from alm_cli.nn.resample import Resampler
 from alm_cli.systems.codec import Codec, load_codec
 from alm_cli.values import Audio, Tokens
 
@@ -62,15 +61,6 @@ class Bar:
     met: bool
 
 
-def resampled(audio: Audio, rate: int) -> Audio:
-    """The same recording at another rate."""
-    if audio.rate == rate:
-        return audio
-    resampler = Resampler(audio.rate, rate)
-    pieces = [resampler.push(torch.from_numpy(audio.samples)), resampler.finish()]
-    return Audio(torch.cat(pieces, dim=1).numpy(), rate)
-
-
 def opus(audio: Audio, kbps: float) -> tuple[Audio, float]:
     """Mono audio through libopus and back, aligned by the container, with the kbps it took."""
     box, payload = io.BytesIO(), 0
@@ -87,7 +77,7 @@ def opus(audio: Audio, kbps: float) -> tuple[Audio, float]:
     with av.open(box, "r") as reader:
         rate = reader.streams.audio[0].rate
         blocks = [frame.to_ndarray().reshape(1, -1) for frame in reader.decode(audio=0)]
-    decoded = resampled(Audio(np.concatenate(blocks, axis=1), rate), audio.rate).samples
+    decoded = at_rate(Audio(np.concatenate(blocks, axis=1), rate), audio.rate).samples
     # One sample is rounding between 48 and 24 kHz; a file of a single page is not cut at its end.
     excess = decoded.shape[1] - audio.length
     if not -1 <= excess <= audio.rate // 50:
@@ -113,7 +103,7 @@ def rate_file(codec: Codec, kind: str, path: Path) -> tuple[list[Row], NDArray[n
     """One file through Opus and our codec at every rate, and all its codes [1, K, F]."""
     recording = read_audio(path)
     mono = Audio(recording.samples.mean(axis=0, keepdims=True), recording.rate)
-    original = resampled(mono, codec.rate)
+    original = at_rate(mono, codec.rate)
     measures = {**SPEECH, **ALWAYS} if kind == "speech" else ALWAYS
     rows = []
     for asked in OPUS_KBPS:
@@ -301,7 +291,7 @@ def main() -> None:
             if kind == "speech":
                 codes.append(all_codes)
         print(f"\n## {kind}\n", *table([row for row in rows if row.kind == kind]), sep="\n")
-    speech = resampled(read_audio(Path("sample_audio/speech.wav")), codec.rate)
+    speech = at_rate(read_audio(Path("sample_audio/speech.wav")), codec.rate)
     bars = [*quality_bars(codec, rows), *stream_bars(codec, speech), speed_bar(codec, speech)]
     bars += [entropy_bar(codec, codes)] if codes else []
     bars += [length_bar(codec, ask.lengths)] if ask.lengths else []

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
+
+from alm_cli.bench.timing import interleaved
 
 Sides = dict[str, Callable[[], object]]
 
 
 def alternate(works: Sides, runs: int) -> dict[str, list[float]]:
     """Seconds of every work, in turn; the first round warms up and does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(runs + 1):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: times[1:] for name, times in seconds.items()}
+    return {name: list(timing.seconds) for name, timing in interleaved(works, runs=runs).items()}
 
 
 def spread(values: list[float]) -> str:

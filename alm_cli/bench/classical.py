@@ -9,10 +9,9 @@ from typing import Any
 
 import av
 import numpy as np
-import torch
 
+from alm_cli.bench.quality import at_rate
 from alm_cli.errors import InputError, UsageError
-from alm_cli.nn.resample import Resampler
 from alm_cli.values import Audio
 
 _KINDS = {"opus": ("libopus", "ogg"), "mp3": ("libmp3lame", "mp3")}
@@ -41,7 +40,7 @@ class Classical:
             stream = writer.add_stream(encoder, rate=rate, layout="mono")
             assert isinstance(stream, av.AudioStream)
             stream.bit_rate = round(1000 * self.kbps)
-            for packet in _packets(stream, resampled(audio, rate)):
+            for packet in _packets(stream, at_rate(audio, rate)):
                 size += packet.size
                 writer.mux(packet)
         box.seek(0)
@@ -51,7 +50,7 @@ class Classical:
         made = np.concatenate([block.reshape(1, -1) for block in blocks], axis=1)
         if made.dtype.kind == "i":
             made = made / np.float32(np.iinfo(made.dtype).max + 1)
-        decoded = resampled(Audio(made.astype(np.float32), made_rate), audio.rate).samples
+        decoded = at_rate(Audio(made.astype(np.float32), made_rate), audio.rate).samples
         return Audio(_aligned(audio.samples, decoded), audio.rate), size
 
 
@@ -61,15 +60,6 @@ def classical(text: str) -> Classical:
     if kind not in _KINDS or not re.fullmatch(r"(\d+(\.\d+)?)?", rate):
         raise UsageError(f"--against {text!r}", hint="opus:6, opus:12 or mp3:64, in kbps")
     return Classical(kind, float(rate) if rate else {"opus": 12.0, "mp3": 64.0}[kind])
-
-
-def resampled(audio: Audio, rate: int) -> Audio:
-    """The same recording at another rate."""
-    if audio.rate == rate:
-        return audio
-    resampler = Resampler(audio.rate, rate)
-    pieces = [resampler.push(torch.from_numpy(audio.samples)), resampler.finish()]
-    return Audio(torch.cat(pieces, dim=1).numpy(), rate)
 
 
 def _packets(stream: av.AudioStream, audio: Audio) -> list[Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
 from alm_cli.errors import InputError, ModelError
-from alm_cli.nn.resample import Resampler
+from alm_cli.nn.resample import resampled
 from alm_cli.values import Audio
 
 MEL_RATE, MEL_WINDOW, MEL_HOP, MEL_BANDS, MEL_FLOOR = 24_000, 1024, 256, 80, 1e-3
@@ -103,7 +103,7 @@ def _pair(
         raise InputError(f"cannot compare {first} with {second}")
     if not reference.length:
         raise InputError("cannot compare empty recordings")
-    return _resampled(reference, rate), _resampled(decoded, rate)
+    return at_rate(reference, rate).samples, at_rate(decoded, rate).samples
 
 
 def _mono(reference: Audio, decoded: Audio) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -116,18 +116,14 @@ def _mono(reference: Audio, decoded: Audio) -> tuple[NDArray[np.float32], NDArra
     return wanted[0], made[0]
 
 
-def _resampled(audio: Audio, rate: int) -> NDArray[np.float32]:
-    if audio.rate == rate:
-        return audio.samples
-    resampler = Resampler(audio.rate, rate)
-    pieces = [resampler.push(torch.from_numpy(audio.samples)), resampler.finish()]
-    resampled: NDArray[np.float32] = torch.cat(pieces, dim=1).numpy()
-    return resampled
+def at_rate(audio: Audio, rate: int) -> Audio:
+    """The same recording at another rate."""
+    return Audio(resampled(torch.from_numpy(audio.samples), audio.rate, rate).numpy(), rate)
 
 
 def log_mel(audio: Audio) -> Tensor:
     """Natural logarithms of mel magnitudes [C, M, F], as `log_mel_distance` compares them."""
-    return _log_mel(torch.from_numpy(_resampled(audio, MEL_RATE)))
+    return _log_mel(torch.from_numpy(at_rate(audio, MEL_RATE).samples))
 
 
 def _log_mel(wave: Tensor) -> Tensor:

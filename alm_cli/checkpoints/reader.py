@@ -43,7 +43,7 @@ class Checkpoint:
         Several are taken in the order of their names, one line each:
         `sha256sum model-*.safetensors | cut -d' ' -f1 | sha256sum`.
         """
-        digests = [_sha256(path) for path in sorted(self.files, key=lambda path: path.name)]
+        digests = [file_sha256(path) for path in sorted(self.files, key=lambda path: path.name)]
         if len(digests) == 1:
             return digests[0]
         return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
@@ -167,7 +167,8 @@ def _state_dictionary(file: Path, value: object) -> tuple[dict[str, Tensor], dic
     return {str(name): cast(Tensor, tensor) for name, tensor in value.items()}, said
 
 
-def _sha256(file: Path) -> str:
+def file_sha256(file: Path) -> str:
+    """The digest of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with file.open("rb") as opened:
         while block := opened.read(1 << 20):

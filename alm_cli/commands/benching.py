@@ -44,6 +44,7 @@ class CodecBench:
         from alm_cli.bench.codecs import COLUMNS, Bench
         from alm_cli.bench.environment import environment
         from alm_cli.bench.reports import Report
+        from alm_cli.checkpoints.reader import file_sha256
 
         others = [classical(text) for text in self.against]
         bench = Bench(self._recordings(paths, seconds), runs=self.runs)
@@ -69,7 +70,7 @@ class CodecBench:
             rows=rows,
             skipped=bench.skipped,
             remarks=remarks,
-            data={one.name: _digest(one.path) for one in bench.recordings},
+            data={one.name: file_sha256(one.path) for one in bench.recordings},
         )
         return report, bench.heard
 
@@ -216,13 +217,3 @@ def _beginning(path: Path, seconds: float) -> Any:
             raise InputError("holds no audio")
         mono = block.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
         return Audio(mono, reader.rate)
-
-
-def _digest(path: Path) -> str:
-    import hashlib
-
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

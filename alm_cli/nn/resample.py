@@ -24,6 +24,14 @@ def resampled_length(length: int, source_rate: int, target_rate: int) -> int:
     return -(-length * target_rate // source_rate)
 
 
+def resampled(x: Tensor, source_rate: int, target_rate: int) -> Tensor:
+    """x [C, T], a whole recording -> [C, U] at the other rate."""
+    if source_rate == target_rate:
+        return x
+    stream = Resampler(source_rate, target_rate)
+    return torch.cat((stream.push(x), stream.finish().expand(len(x), -1)), 1)
+
+
 class Resampler:
     """One stream from one rate to another, in any blocks; memory does not grow with its length."""
 

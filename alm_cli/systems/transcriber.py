@@ -164,7 +164,11 @@ def mono(audio: Audio) -> Recording:
     # The sum in double precision: the mean of equal channels is the channel itself.
     samples = audio.samples.mean(0, dtype=np.float64).astype(np.float32)
     if audio.rate != RATE:
-        samples = _resampled(samples, audio.rate)
+        import torch
+
+        from alm_cli.nn.resample import resampled
+
+        samples = resampled(torch.from_numpy(samples)[None], audio.rate, RATE)[0].numpy()
     edges = range(0, len(samples), _BLOCK)
     return lambda: (samples[edge : edge + _BLOCK] for edge in edges)
 
@@ -181,17 +185,6 @@ def whole(
         model=transcriber.name,
         weights_sha256=transcriber.weights_sha256,
     )
-
-
-def _resampled(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """samples [n] at `rate` -> [m] at 16 kHz."""
-    import torch
-
-    from alm_cli.nn.resample import Resampler
-
-    resampler = Resampler(rate, RATE)
-    begun = resampler.push(torch.from_numpy(samples)[None])
-    return torch.cat((begun, resampler.finish()), 1)[0].numpy()
 
 
 def _files(loaded: Loaded, source: str | Path) -> Path:

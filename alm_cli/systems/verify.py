@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alm_cli.errors import InputError, ModelError
-from alm_cli.nn.resample import Resampler
+from alm_cli.nn.resample import resampled
 from alm_cli.runtime import seeded
 from alm_cli.systems.codec import Codec, DecodeAsk, noted
 from alm_cli.systems.encode_stream import Channels
@@ -330,8 +330,7 @@ def _at_rate(codec: Codec, audio: Audio) -> Tensor:
     samples = torch.from_numpy(audio.samples)
     if len(samples) != codec.channels:
         samples = samples.double().mean(0, keepdim=True).float()
-    resampler = Resampler(audio.rate, codec.rate)
-    return torch.cat((resampler.push(samples), resampler.finish().expand(len(samples), -1)), 1)
+    return resampled(samples, audio.rate, codec.rate)
 
 
 def _encode(codec: Codec, audio: Audio, **ask: Any) -> Tokens | Latents:
