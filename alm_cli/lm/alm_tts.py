@@ -1,0 +1,205 @@
+"""alm-tts: the English speaker that ships in the package, on the first codebooks of alm-codec.
+
+Plan, then render. A small transformer reads the sounds of a line and says how long each lasts; what
+it knows of them, laid out in time, is the condition under which a causal transformer predicts the
+codes of each frame, all codebooks a step with the delay pattern of MusicGen (arXiv:2306.05284).
+Sounds have their places before a code is drawn, so none is left out, repeated, or endless.
+
+A voice is a vector, made of the codes of a recording. Codes enter and leave by the vectors of their
+codebooks, which the codec has arranged: what sounds alike lies near.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from alm_cli.checkpoints.family import Family, Settings
+from alm_cli.checkpoints.keymap import KeyMap, rename
+from alm_cli.errors import ModelError
+from alm_cli.nn.attention import Attention
+from alm_cli.nn.linear import Linear
+from alm_cli.nn.position import Rotary
+from alm_cli.nn.state import State
+from alm_cli.nn.transformer import MLP, Block, Transformer
+from alm_cli.text.sounds import SYMBOLS
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlmTtsConfig:
+    """Times are counted in units of `unit` samples, `group` of them to a frame of the codec.
+
+    Frame f holds the units that end `lead` units before the end of the f-th group: the codec looks
+    so far ahead.
+    """
+
+    rate: int = 24_000
+    unit: int = 240
+    group: int = 4
+    lead: int = 3
+    codebooks: int = 8
+    vocabulary: int = 1024
+    latent: int = 128
+    text_width: int = 192
+    text_depth: int = 4
+    text_heads: int = 3
+    voice_width: int = 128
+    width: int = 256
+    depth: int = 6
+    heads: int = 4
+    voices: tuple[str, ...] = ()
+
+    @classmethod
+    def from_hub(cls, raw: Mapping[str, object]) -> AlmTtsConfig:
+        """Read `config.json`; ModelError for anything that this version cannot compute."""
+        settings = Settings(raw)
+        defaults = asdict(cls(voices=()))
+        del defaults["voices"]
+        values = {name: settings.number(name, default) for name, default in defaults.items()}
+        voices = settings.names("voices")
+        settings.finish()
+        for heads, width in (("heads", "width"), ("text_heads", "text_width")):
+            if values[width] % (2 * values[heads]):
+                raise ModelError(f"config.json: {width} is not an even number for each of {heads}")
+        return cls(**values, voices=voices)
+
+
+def _stack(width: int, depth: int, heads: int, *, causal: bool) -> Transformer:
+    norm = partial(nn.LayerNorm, width)
+    return Transformer(
+        Block(
+            Attention(width, heads, causal=causal, rotary=Rotary("halves")),
+            MLP(width, 4 * width, bias=True),
+            norm,
+        )
+        for _ in range(depth)
+    )
+
+
+class Reader(nn.Module):
+    """The sounds of a line in the context of all of it, and how long each of them lasts."""
+
+    def __init__(self, config: AlmTtsConfig) -> None:
+        super().__init__()
+        width = config.text_width
+        self.symbols = nn.Embedding(len(SYMBOLS), width)
+        self.first = nn.Embedding(2, width)
+        self.voice = nn.Linear(config.voice_width, width)
+        self.stack = _stack(width, config.text_depth, config.text_heads, causal=False)
+        self.norm = nn.LayerNorm(width)
+        self.length = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+
+    def forward(
+        self, symbols: Tensor, first: Tensor, voice: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """symbols and first [B, N], voice [B, W] -> features [B, N, D], log of units [B, N].
+
+        `first` is 1 where a word begins; `mask` [B, 1, 1, N] is added to the products.
+        """
+        x = self.symbols(symbols) + self.first(first) + self.voice(voice)[:, None]
+        x = self.norm(self.stack(x, bias=mask))
+        return x, self.length(x)[..., 0]
+
+
+class Voice(nn.Module):
+    """What is common to all frames of a recording: who speaks, and how high."""
+
+    def __init__(self, config: AlmTtsConfig) -> None:
+        super().__init__()
+        width = config.text_width
+        self.enter = nn.Linear(config.latent, width)
+        self.near = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2) for _ in range(2))
+        self.weigh = nn.Linear(width, 1)
+        self.leave = nn.Linear(2 * width, config.voice_width)
+
+    def forward(self, latents: Tensor, mask: Tensor | None = None) -> Tensor:
+        """latents [B, F, D] -> [B, W]; `mask` [B, F] is added to the weights of the frames."""
+        x = F.gelu(self.enter(latents))
+        for conv in self.near:
+            x = x + F.gelu(conv(x.mT)).mT
+        weights = self.weigh(x)[..., 0]
+        weights = (weights if mask is None else weights + mask).softmax(-1)[..., None]
+        mean = (weights * x).sum(1)
+        spread = (weights * (x - mean[:, None]).square()).sum(1).add(1e-5).sqrt()
+        return torch.tanh(self.leave(torch.cat([mean, spread], -1)))
+
+
+class AlmTts(nn.Module):
+    """Sounds and a voice -> codes of alm-codec."""
+
+    vectors: Tensor
+    scales: Tensor
+    named: Tensor
+
+    def __init__(self, config: AlmTtsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.rate, self.lags = config.rate, tuple(range(config.codebooks))
+        books, width, latent = config.codebooks, config.width, config.latent
+        self.reader, self.voice = Reader(config), Voice(config)
+        self.place = nn.Linear(config.text_width + 2, config.text_width)
+        self.gather = nn.Linear(config.group * config.text_width, width)
+        self.spread = nn.Conv1d(width, width, 5, padding=2)
+        self.tone = nn.Linear(config.voice_width, width)
+        self.enter = Linear(books * latent, width)
+        self.stack = _stack(width, config.depth, config.heads, causal=True)
+        self.norm = nn.LayerNorm(width)
+        self.aim = Linear(width, books * latent, bias=True)
+        # They begin as the vectors of the codebooks, so that likely codes are those nearby.
+        self.heads = nn.ModuleList(
+            Linear(latent, config.vocabulary, bias=True) for _ in range(books)
+        )
+        # The codebooks of the codec, each scaled to vectors of mean square 1.
+        self.register_buffer("vectors", torch.zeros(books, config.vocabulary, latent))
+        self.register_buffer("scales", torch.ones(books))
+        # What `voice` made of recordings of the voices that have names.
+        self.register_buffer("named", torch.zeros(len(config.voices), config.voice_width))
+
+    def latents(self, codes: Tensor) -> Tensor:
+        """codes [B, K, F] -> what the codec's decoder would get of them [B, F, D]."""
+        found = self.looked_up(codes)
+        return torch.einsum("bkfd,k->bfd", found, self.scales[: codes.shape[1]])
+
+    def looked_up(self, codes: Tensor) -> Tensor:
+        """codes [B, K, F], negative where there is none yet -> vectors [B, K, F, D]."""
+        books = torch.arange(codes.shape[1], device=codes.device)[:, None]
+        return self.vectors[books, codes.clamp(min=0)] * (codes >= 0)[..., None]
+
+    def condition(self, features: Tensor, units: Tensor) -> Tensor:
+        """features [N, D], units [N] that each lasts -> [F, width]: what is said in each frame."""
+        config, total = self.config, int(units.sum())
+        owner = torch.repeat_interleave(torch.arange(len(units), device=units.device), units)
+        begins = units.cumsum(0) - units
+        inside = torch.arange(total, device=units.device) - begins[owner]
+        lasts = units[owner].to(features.dtype)
+        places = torch.stack([(inside + 0.5) / lasts, lasts.log() / 3], -1).to(features.dtype)
+        x = self.place(torch.cat([features[owner], places], -1))
+        frames = -(-(total + config.lead) // config.group)
+        x = F.pad(x, (0, 0, config.lead, frames * config.group - config.lead - total))
+        x = self.gather(x.view(frames, -1))
+        return x + F.gelu(self.spread(x.mT[None])[0]).mT
+
+    def forward(
+        self, inputs: Tensor, condition: Tensor, voice: Tensor, state: State | None = None
+    ) -> Tensor:
+        """Codes of the step before [B, K, S], condition [B, S, width], voice [B, W] -> logits.
+
+        Logits are [B, K, S, V]; steps are those of the delay pattern, and a code that the pattern
+        does not have is -1.
+        """
+        found = self.looked_up(inputs).transpose(1, 2).flatten(2)
+        x = self.enter(found) + condition + self.tone(voice)[:, None]
+        x = self.norm(self.stack(x, state=state))
+        aims = self.aim(x).unflatten(-1, (self.config.codebooks, -1))
+        return torch.stack([self.heads[k](aims[:, :, k]) for k in range(len(self.lags))], 1)
+
+
+# Our own files use our own names.
+KEYS = KeyMap(rename("{name:*}", "{name}"))
+
+FAMILY = Family(AlmTtsConfig.from_hub, AlmTts, KEYS)
