@@ -12,23 +12,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alm_cli.encoders.alm_asr import LETTERS, AlmAsr, AlmAsrConfig
 from recipes.asr_noise import RATE, Surroundings, holes, other_throats
 from recipes.asr_text import greedy, word_errors
+from recipes.training import Training, options, run
 
 TESTS = ("test_texts", "test_espeak", "test_flite", "test_festival")
 Batch = tuple[Tensor, Tensor, list[str]]  # waves [B, 1, T], their lengths [B], texts
@@ -71,40 +66,22 @@ def batches(
         yield groups[place]
 
 
-class Trainer:
-    """One run: model, averaged model, optimisers, data and their saved state."""
+class AlmAsrTraining(Training[AlmAsr]):
+    """The clips of the data as they are heard this time, and the losses of CTC."""
+
+    name = "alm_asr"
 
     def __init__(self, run: Path, data: Path, ask: argparse.Namespace) -> None:
         torch.manual_seed(ask.seed)
-        self.run, self.data, self.ask = run, data, ask
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.step, self.spent = 0, 0.0
-        self.rng = np.random.default_rng(ask.seed)
         config = AlmAsrConfig()
-        self.model = AlmAsr(config).to(self.device)
-        self.average = AlmAsr(config).to(self.device).requires_grad_(False)
-        self.average.load_state_dict(self.model.state_dict())
         # Half way the letters must be there too (arXiv:2102.03216): it makes the start quicker.
-        self.early = nn.Linear(config.dimension, 2 * len(LETTERS)).to(self.device)
-        wide = [p for p in self.model.parameters() if p.ndim > 1]
-        rest = [p for p in self.model.parameters() if p.ndim == 1]
-        groups = [
-            {"params": [*wide, *self.early.parameters()], "weight_decay": 0.02},
-            {"params": rest, "weight_decay": 0.0},
-        ]
-        self.parameters = [*self.model.parameters(), *self.early.parameters()]
-        self.pool = ThreadPoolExecutor(ask.threads)
-        self.optimizer = torch.optim.AdamW(groups, ask.lr, betas=(0.9, 0.98))
+        model, average = AlmAsr(config), AlmAsr(config)
+        early = nn.Linear(config.dimension, 2 * len(LETTERS))
+        super().__init__(run, ask, model, average, early=early)
+        self.data, self.early = data, early
         bank = Clips(data, "noise")
         self.surroundings = Surroundings(bank.waves[0] if bank.waves else np.zeros(0), ask.seed)
         self.tests = {name: Clips(data, name) for name in TESTS}
-
-    @property
-    def done(self) -> float:
-        """The part of the training that lies behind."""
-        if self.ask.steps:
-            return min(1.0, self.step / self.ask.steps)
-        return min(1.0, self.spent / (60 * self.ask.minutes))
 
     def epoch(self) -> Iterator[list[int]]:
         """Clips of which a thread makes a batch; each once."""
@@ -130,9 +107,9 @@ class Trainer:
             row[0, : len(wave)] = torch.from_numpy(wave)
         return waves.to(self.device), lengths.to(self.device), texts
 
-    def losses(self, rng: np.random.Generator, batch: Batch) -> tuple[Tensor, Tensor]:
+    def losses(self, rng: np.random.Generator, group: list[int]) -> tuple[Tensor, dict[str, float]]:
         """The losses a letter of the model and of its first half."""
-        waves, lengths, texts = batch
+        waves, lengths, texts = self.batch(rng, group)
         strength = self.ask.strength * min(1.0, self.done / SHORT)
         bands, mask = self.model.heard(waves, lengths)
         bands = holes(rng, other_throats(rng, bands, 0.3 + 0.7 * strength), strength)
@@ -149,45 +126,13 @@ class Trainer:
             # Infinite where somebody talks too fast for the frames.
             loss = F.ctc_loss(rows, targets, frames, sizes, reduction="sum", zero_infinity=True)
             found.append(loss / total)
-        return found[0], found[1]
+        told = {"loss": float(found[0].detach()), "early": float(found[1].detach())}
+        return found[0] + 0.3 * found[1], told | {"audio": float(lengths.sum()) / RATE}
 
-    def gradients(self, place: int, group: list[int]) -> tuple[list[Tensor], dict[str, float]]:
-        """What one thread does of a step."""
-        rng = np.random.default_rng([self.ask.seed, self.step, place])
-        batch = self.batch(rng, group)
-        loss, early = self.losses(rng, batch)
-        found = torch.autograd.grad(loss + 0.3 * early, self.parameters)
-        seconds = float(batch[1].sum()) / RATE
-        return list(found), {
-            "loss": float(loss.detach()),
-            "early": float(early.detach()),
-            "audio": seconds,
-        }
-
-    def train_step(self, groups: list[list[int]]) -> dict[str, float]:
-        """A step on several batches, a thread for each: whole batches need fewer meetings."""
-        factor = min(1.0, (self.step + 1) / 120, max(0.0, (1 - self.done) / 0.75))
-        for settings in self.optimizer.param_groups:
-            settings["lr"] = self.ask.lr * factor
-        done = list(self.pool.map(self.gradients, range(len(groups)), groups))
-        for parameter, *parts in zip(self.parameters, *(found for found, _ in done), strict=True):
-            parameter.grad = torch.stack(parts).mean(0)
-        norm = nn.utils.clip_grad_norm_(self.parameters, 2.0)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-        decay = min(0.995, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            live = self.model.parameters()
-            for ours, theirs in zip(self.average.parameters(), live, strict=True):
-                ours.lerp_(theirs, 1 - decay)
-        self.step += 1
-        row = {name: sum(told[name] for _, told in done) / len(done) for name in done[0][1]}
-        return row | {"norm": float(norm), "audio": row["audio"] * len(done)}
-
-    @torch.no_grad()
-    def validate(self, count: int = 24) -> dict[str, float]:
+    def validate(self, *, last: bool = False) -> dict[str, object]:
         """Word error rates in per cent of the averaged model, on the first clips of each test."""
-        found = {}
+        found: dict[str, object] = {}
+        count = 80 if last else 24
         for name, clips in self.tests.items():
             wrong = words = 0
             for index in range(min(count, len(clips.rows))):
@@ -199,97 +144,15 @@ class Trainer:
                 found[name] = 100 * wrong / words
         return found
 
-    def save(self) -> None:
-        state = {
-            "step": self.step, "spent": self.spent, "model": self.model.state_dict(),
-            "average": self.average.state_dict(), "early": self.early.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rng": json.dumps(self.rng.bit_generator.state),
-        }  # fmt: skip
-        partial = self.run / "state.pt.partial"
-        torch.save(state, partial)
-        partial.replace(self.run / "state.pt")
-
-    def resume(self) -> None:
-        path = self.run / "state.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.step, self.spent = state["step"], state["spent"]
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.early.load_state_dict(state["early"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.rng.bit_generator.state = json.loads(state["rng"])
-
-    def export(self, folder: Path) -> None:
-        """Write the averaged weights in half precision, as the package ships them."""
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: v.half().cpu().contiguous() for k, v in self.average.state_dict().items()}
-        partial = folder / "model.safetensors.partial"
-        save_file(weights, partial)
-        partial.chmod(0o644)  # it is written for its owner alone
-        partial.replace(folder / "model.safetensors")
-        settings = {"model_type": "alm_asr", **asdict(self.model.config)}
-        (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
-
-    def log(self, row: dict[str, float | int]) -> None:
-        line = json.dumps({k: round(v, 4) for k, v in row.items()})
-        with (self.run / "log.jsonl").open("a") as handle:
-            handle.write(line + "\n")
-        sys.stderr.write(line + "\n")
-
-    def train(self) -> None:
-        saved = tested = time.monotonic()
-        rows: list[dict[str, float]] = []
-        while self.done < 1:
-            began = time.monotonic()
-            epoch = self.epoch()
-            while groups := list(islice(epoch, self.ask.threads)):
-                rows.append(self.train_step(groups))
-                self.spent += time.monotonic() - began
-                if self.step % self.ask.log == 0:
-                    extra = {}
-                    if time.monotonic() - tested > self.ask.test_every:
-                        extra, tested = self.validate(), time.monotonic()
-                    means = {k: float(np.mean([row[k] for row in rows])) for k in rows[0]}
-                    self.log({"step": self.step, "minutes": self.spent / 60, **means, **extra})
-                    rows = []
-                if time.monotonic() - saved > 300:
-                    self.save()
-                    saved = time.monotonic()
-                if self.done >= 1:
-                    break
-                began = time.monotonic()
-        self.save()
-        self.log({"step": self.step, **self.validate(80)})
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("data", type=Path)
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=60.0, help="of training, in all")
-    length.add_argument("--steps", type=int, help="in all, whatever time they take")
+    parser = options(__doc__, lr=1.5e-3)
     parser.add_argument("--seconds", type=float, default=36.0, help="of audio a thread and step")
-    parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--strength", type=float, default=0.4, help="of distortions: 0 to 1; a "
                         "short training learns more from less")  # fmt: skip
-    parser.add_argument("--log", type=int, default=25)
-    parser.add_argument("--test-every", type=float, default=300.0, help="seconds")
-    parser.add_argument("--threads", type=int, default=2, help="a batch each")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--export", type=Path, help="write the checkpoint here and stop")
     ask = parser.parse_args()
     ask.run.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    trainer = Trainer(ask.run, ask.data, ask)
-    trainer.resume()
-    if ask.export:
-        trainer.export(ask.export)
-    else:
-        trainer.train()
+    run(AlmAsrTraining(ask.run, ask.data, ask), ask)
 
 
 if __name__ == "__main__":

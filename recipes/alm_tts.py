@@ -11,25 +11,36 @@ with what is there.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from alm_cli.checkpoints.load import load
 from alm_cli.decoding.delays import delay
 from alm_cli.lm.alm_tts import AlmTts, AlmTtsConfig
+from recipes.alm_tts_data import Speaker, clip
+from recipes.training import Training, options, run
 
+# The voices that have names, the best one first, and what they are made of.
+VOICES = {
+    "baritone": Speaker("rms"),
+    "alto": Speaker("slt"),
+    "tenor": Speaker("awb"),
+    "bass": Speaker("rms", 0.85, 0.9375),
+    "soprano": Speaker("slt", 1.15, 1.0625),
+    "robot": Speaker("kal16"),
+}
+SENTENCES = (
+    "The old mill stood beside the river for more than two hundred years.",
+    "Every morning the children carried fresh water up the narrow path.",
+    "She asked whether anybody had seen the small grey dog again.",
+    "Nothing is quite as quiet as a garden under deep snow.",
+)
 # The first codebooks decide what is heard, the last ones how clean it is.
 WEIGHTS = (1.5, 1.3, 1.1, 1.0, 0.9, 0.8, 0.7, 0.7)
 PREFIX = (20, 75)  # frames of the same speaker before, whose sounds are not told
@@ -99,34 +110,35 @@ def batches(clips: Clips, rng: np.random.Generator, frames: int) -> Iterator[lis
         yield groups[place]
 
 
-class Trainer:
-    """One run: model, averaged model, optimiser, data and their saved state."""
+class AlmTtsTraining(Training[AlmTts]):
+    """The clips of the data, the losses of codes and of durations."""
+
+    name = "alm_tts"
+    betas = (0.9, 0.97)
+    decay, clip = 0.03, 1.0
+    warm, fade = 100, 0.7
+    averaging = 0.997
 
     def __init__(self, run: Path, data: Path, ask: argparse.Namespace) -> None:
         torch.manual_seed(ask.seed)
-        self.run, self.data, self.ask = run, data, ask
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.step, self.spent = 0, 0.0
-        self.rng = np.random.default_rng(ask.seed)
-        self.model = started(AlmTts(AlmTtsConfig())).to(self.device)
-        self.average = AlmTts(self.model.config).to(self.device).requires_grad_(False)
-        self.average.load_state_dict(self.model.state_dict())
-        wide = [p for p in self.model.parameters() if p.ndim > 1]
-        rest = [p for p in self.model.parameters() if p.ndim == 1]
-        groups = [{"params": wide, "weight_decay": 0.03}, {"params": rest, "weight_decay": 0.0}]
-        self.parameters = [*wide, *rest]
-        self.optimizer = torch.optim.AdamW(groups, ask.lr, betas=(0.9, 0.97))
-        self.pool = ThreadPoolExecutor(ask.threads)
-        self.clips = Clips(data)
+        config = AlmTtsConfig()
+        super().__init__(run, ask, started(AlmTts(config)), AlmTts(config))
+        self.data, self.clips = data, Clips(data)
 
-    @property
-    def done(self) -> float:
-        """The part of the training that lies behind."""
-        if self.ask.steps:
-            return min(1.0, self.step / self.ask.steps)
-        return min(1.0, self.spent / (60 * self.ask.minutes))
+    def epoch(self) -> Iterator[list[int]]:
+        """The clips that are there by now; each once."""
+        self.clips = Clips(self.data)
+        yield from batches(self.clips, self.rng, self.ask.frames)
 
-    def losses(self, rng: np.random.Generator, group: list[int], training: bool) -> Tensor:
+    def losses(self, rng: np.random.Generator, group: list[int]) -> tuple[Tensor, dict[str, float]]:
+        """The weighted sum, and what each book and the durations lose."""
+        found = self.parted(rng, group, training=True)
+        weights = torch.tensor(WEIGHTS, device=found.device)
+        total = (found[:-1] * weights).sum() / weights.sum() + found[-1]
+        names = [f"book {k}" for k in range(len(WEIGHTS))] + ["durations"]
+        return total, dict(zip(names, found.detach().tolist(), strict=True))
+
+    def parted(self, rng: np.random.Generator, group: list[int], *, training: bool) -> Tensor:
         """[K + 1]: the loss a code of each book, and that of the durations."""
         model, device = self.model if training else self.average, self.device
         books = model.config.codebooks
@@ -186,107 +198,32 @@ class Trainer:
         gone = torch.rand(inputs.shape[0], 1, inputs.shape[2], generator=generator) < 0.06
         return torch.where((inputs < 0) | gone.to(self.device), -1, spoilt)
 
-    def total(self, losses: Tensor) -> Tensor:
-        weights = torch.tensor(WEIGHTS, device=losses.device)
-        return (losses[:-1] * weights).sum() / weights.sum() + losses[-1]
+    def validate(self, *, last: bool = False) -> dict[str, object]:
+        """The losses of the averaged model on clips that it has not seen."""
+        count = 192 if last else 48
+        kept = [i for i in range(len(self.clips.rows)) if held_out(i)][:count]
+        rng = np.random.default_rng(1)
+        groups = [kept[n : n + 8] for n in range(0, len(kept), 8)]
+        found = torch.stack([self.parted(rng, group, training=False) for group in groups])
+        return {"held out": [round(float(x), 4) for x in found.mean(0)]}
 
-    def gradients(self, place: int, group: list[int]) -> tuple[list[Tensor], Tensor]:
-        """What one thread does of a step."""
-        rng = np.random.default_rng([self.ask.seed, self.step, place])
-        losses = self.losses(rng, group, training=True)
-        found = torch.autograd.grad(self.total(losses), self.parameters)
-        return list(found), losses.detach()
+    def shipped(self) -> dict[str, Tensor]:
+        """The model, and the voices that have names."""
+        return self.average.state_dict() | {"named": self.named()}
 
-    def train_step(self, groups: list[list[int]]) -> Tensor:
-        """A step on several batches, a thread for each."""
-        factor = min(1.0, (self.step + 1) / 100, max(0.0, (1 - self.done) / 0.7))
-        for settings in self.optimizer.param_groups:
-            settings["lr"] = self.ask.lr * factor
-        done = list(self.pool.map(self.gradients, range(len(groups)), groups))
-        for parameter, *parts in zip(self.parameters, *(found for found, _ in done), strict=True):
-            parameter.grad = torch.stack(parts).mean(0)
-        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-        decay = min(0.997, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            live = self.model.parameters()
-            for ours, theirs in zip(self.average.parameters(), live, strict=True):
-                ours.lerp_(theirs, 1 - decay)
-        self.step += 1
-        return torch.stack([losses for _, losses in done]).mean(0)
+    def settings(self) -> dict[str, object]:
+        """The model's, and those names."""
+        return super().settings() | {"voices": [*VOICES]}
 
     @torch.no_grad()
-    def validate(self) -> list[float]:
-        """The losses of the averaged model on clips that it has not seen."""
-        kept = [i for i in range(len(self.clips.rows)) if held_out(i)][:48]
-        rng = np.random.default_rng(1)
-        found = [self.losses(rng, kept[n : n + 8], training=False) for n in range(0, len(kept), 8)]
-        return [round(float(x), 4) for x in torch.stack(found).mean(0)]
-
-    def save(self) -> None:
-        state = {
-            "step": self.step, "spent": self.spent, "model": self.model.state_dict(),
-            "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "rng": json.dumps(self.rng.bit_generator.state),
-        }  # fmt: skip
-        partial = self.run / "state.pt.partial"
-        torch.save(state, partial)
-        partial.replace(self.run / "state.pt")
-
-    def resume(self) -> None:
-        path = self.run / "state.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.step, self.spent = state["step"], state["spent"]
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.rng.bit_generator.state = json.loads(state["rng"])
-
-    def export(self, folder: Path) -> None:
-        """Write the averaged weights in half precision, as the package ships them."""
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: v.half().cpu().contiguous() for k, v in self.average.state_dict().items()}
-        partial = folder / "model.safetensors.partial"
-        save_file(weights, partial)
-        partial.chmod(0o644)  # it is written for its owner alone
-        partial.replace(folder / "model.safetensors")
-        settings = {"model_type": "alm_tts", **asdict(self.model.config)}
-        (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
-
-    def log(self, row: dict[str, object]) -> None:
-        line = json.dumps(row)
-        with (self.run / "log.jsonl").open("a") as handle:
-            handle.write(line + "\n")
-        sys.stderr.write(line + "\n")
-
-    def train(self) -> None:
-        saved = tested = time.monotonic()
-        rows: list[Tensor] = []
-        while self.done < 1:
-            self.clips = Clips(self.data)
-            epoch = batches(self.clips, self.rng, self.ask.frames)
-            began = time.monotonic()
-            while groups := list(islice(epoch, self.ask.threads)):
-                rows.append(self.train_step(groups))
-                self.spent += time.monotonic() - began
-                if self.step % self.ask.log == 0:
-                    means = [round(float(x), 4) for x in torch.stack(rows).mean(0)]
-                    row = {"step": self.step, "minutes": round(self.spent / 60, 2), "loss": means}
-                    if time.monotonic() - tested > self.ask.test_every:
-                        row["valid"], tested = self.validate(), time.monotonic()
-                    self.log(row)
-                    rows = []
-                if time.monotonic() - saved > 240:
-                    self.save()
-                    saved = time.monotonic()
-                if self.done >= 1:
-                    break
-                began = time.monotonic()
-        self.save()
-        self.log({"step": self.step, "valid": self.validate()})
+    def named(self) -> Tensor:
+        """The voices that have names [N, W]: of each the mean of some sentences."""
+        found = []
+        for speaker in VOICES.values():
+            codes = [clip(speaker, text, 1.0).codes.astype(np.int64) for text in SENTENCES]
+            latents = (self.average.latents(torch.from_numpy(c)[None]) for c in codes)
+            found.append(torch.cat([self.average.voice(x) for x in latents]).mean(0))
+        return torch.stack(found)
 
 
 def started(model: AlmTts) -> AlmTts:
@@ -334,28 +271,11 @@ def _prefix(rng: np.random.Generator, row: Row) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("data", type=Path)
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=60.0, help="of training, in all")
-    length.add_argument("--steps", type=int, help="in all, whatever time they take")
-    parser.add_argument("--frames", type=int, default=1500, help="a thread and step")
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--log", type=int, default=25)
-    parser.add_argument("--test-every", type=float, default=300.0, help="seconds")
-    parser.add_argument("--threads", type=int, default=2, help="a batch each")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--export", type=Path, help="write the checkpoint here and stop")
+    parser = options(__doc__, lr=2e-3)
+    parser.add_argument("--frames", type=int, default=1000, help="a thread and step")
     ask = parser.parse_args()
     ask.run.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    trainer = Trainer(ask.run, ask.data, ask)
-    trainer.resume()
-    if ask.export:
-        trainer.export(ask.export)
-    else:
-        trainer.train()
+    run(AlmTtsTraining(ask.run, ask.data, ask), ask)
 
 
 if __name__ == "__main__":
