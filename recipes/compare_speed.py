@@ -1,8 +1,10 @@
 """Measure codecs here against `transformers` and the authors' packages, side by side.
 
-    python recipes/compare_speed.py              # encode and decode, 30 s clips, batch 1 and 8
-    python recipes/compare_speed.py --memory     # peak memory of a 5-minute file, one process each
-    python recipes/compare_speed.py --clips      # `alm encode` of 200 clips: share of model work
+    python -m recipes.compare_speed              # encode and decode, 30 s clips, batch 1 and 8
+    python -m recipes.compare_speed --memory     # peak memory of a 5-minute file, one process each
+    python -m recipes.compare_speed --memory --codec mimi encodec-48khz dac-44khz --runs 3
+    python -m recipes.compare_speed --codec dac-44khz encodec-48khz --batch 8 --seconds 30
+    python -m recipes.compare_speed --clips      # `alm encode` of 200 clips: share of model work
 
 `--codec` names one of those in `recipes/peers.py`. The weights are the same on both sides, random
 at the published size: speed does not depend on their values. Ours is what `load_codec` offers, clip
@@ -17,10 +19,8 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
-import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from alm_cli.app import app
+from alm_cli.bench.timing import run_command
 from alm_cli.codecs.alm_codec import AlmCodec
 from alm_cli.systems.codec import load_codec
 from alm_cli.values import Audio
@@ -101,12 +102,10 @@ def compare(name: str, checkpoint: Path, ask: argparse.Namespace) -> Iterator[Re
 
 def peak_megabytes(command: list[str]) -> float:
     """Run a command alone and return its largest resident set."""
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    if status:
+    ran = run_command(command)
+    if ran.exit_code:
         sys.exit(f"failed: {' '.join(command)}")
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
-    return usage.ru_maxrss * unit / 1e6
+    return ran.peak_bytes / 1e6
 
 
 def memory(name: str, checkpoint: Path, ask: argparse.Namespace) -> Iterator[Record]:
@@ -123,7 +122,15 @@ def memory(name: str, checkpoint: Path, ask: argparse.Namespace) -> Iterator[Rec
     }
     for work, command in commands.items():
         mine = [peak_megabytes([*command, "--overwrite"]) for _ in range(ask.runs)]
-        whole = [sys.executable, __file__, "--reference", work, "--threads", str(ask.threads)]
+        whole = [
+            sys.executable,
+            "-m",
+            "recipes.compare_speed",
+            "--reference",
+            work,
+            "--threads",
+            str(ask.threads),
+        ]
         whole += ["--codec", name, "--folder", str(folder)]
         theirs = [peak_megabytes(whole) for _ in range(ask.runs)]
         ratio = statistics.median(mine) / statistics.median(theirs)
@@ -146,7 +153,12 @@ def reference(work: str, ask: argparse.Namespace) -> None:
         return
     second = peer.encode(model, whole[..., : peer.rate])
     times = round(whole.shape[-1] / peer.rate)
-    second.audio_codes = second.audio_codes.repeat(*(1,) * (second.audio_codes.ndim - 1), times)
+    codes, scales = second.audio_codes, getattr(second, "audio_scales", None)
+    if scales and scales[0] is not None:  # segments of a second, each with its loudness
+        second.audio_codes = codes[:1].expand(times, -1, -1, -1)
+        second.audio_scales = scales[:1] * times
+    else:
+        second.audio_codes = codes.repeat(*(1,) * (codes.ndim - 1), times)
     peer.decode(model, second)
 
 

@@ -13,14 +13,18 @@ from numpy.typing import NDArray
 from alm_cli.bench.classical import Classical
 from alm_cli.bench.quality import (
     code_entropy,
+    dnsmos,
+    estoi,
     log_mel_distance,
     pesq_wb,
     si_sdr,
     stoi,
+    visqol,
 )
 from alm_cli.bench.reports import Cell, Column
-from alm_cli.bench.statistics import spread
+from alm_cli.bench.statistics import ratio, spread
 from alm_cli.bench.timing import Timing, interleaved, run_alone
+from alm_cli.bench.words import compared
 from alm_cli.errors import InputError, ModelError
 from alm_cli.files.tokens import to_bytes
 from alm_cli.planning import TokenRate
@@ -32,6 +36,9 @@ Measure = Callable[[Audio, Audio], float]
 MEASURES: Mapping[str, Measure] = {
     "pesq": pesq_wb,
     "stoi": stoi,
+    "estoi": estoi,
+    "visqol": visqol,
+    "dnsmos": dnsmos,
     "si_sdr": si_sdr,
     "log_mel": log_mel_distance,
 }
@@ -51,6 +58,10 @@ COLUMNS = (
     Column(key="perplexity", title="perplexity", digits=0, meaning="median over codebooks"),
     Column(key="pesq", title="PESQ-WB", meaning="1 to 4.64, for speech only"),
     Column(key="stoi", title="STOI", digits=3, meaning="0 to 1, intelligibility of speech"),
+    Column(key="estoi", title="ESTOI", digits=3, meaning="0 to 1, also in changing noise"),
+    Column(key="visqol", title="ViSQOL", meaning="1 to 4.73, audio mode, for any sound"),
+    Column(key="dnsmos", title="DNSMOS", meaning="1 to 5, guessed without the original"),
+    Column(key="rewritten", title="words lost", unit="%", digits=1, meaning="recognised again"),
     Column(key="si_sdr", title="SI-SDR", unit="dB", digits=1, meaning="punishes changed phases"),
     Column(key="log_mel", title="log-mel distance", digits=3, meaning="0 is best"),
     Column(key="encode_rtf", title="encode rtf", digits=4, meaning="seconds per second of audio"),
@@ -86,6 +97,9 @@ class Bench:
     runs: int = 5
     warm_up: int = 1
     measures: Mapping[str, Measure] = field(default_factory=lambda: dict(MEASURES))
+    # Writes speech down, to tell what words a codec costs; what was said, by recording.
+    write: Callable[[Audio], str] | None = None
+    said: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     noisy: bool = False
     # For the first recordings, what was decoded last of every codec: (name, audio).
@@ -178,7 +192,26 @@ class Bench:
                 except InputError:  # silence, or too short for it
                     continue
             cells[name] = spread(values)
-        return cells
+        return cells | self._rewritten(decoded)
+
+    def _rewritten(self, decoded: Sequence[Audio]) -> dict[str, Cell]:
+        """Words that are recognised wrongly in what was decoded.
+
+        Of the words said, where these are known, else of those recognised in the original.
+        """
+        if self.write is None:
+            return {}
+        pairs = []
+        for one, audio in zip(self.recordings, decoded, strict=True):
+            if one.name not in self.said:
+                self.said[one.name] = self.write(one.audio)
+            try:
+                pairs.append(compared(self.said[one.name], self.write(audio)))
+            except ModelError as error:
+                self.skipped["rewritten"] = f"{error.message}: {error.hint}"
+                return {}
+        wrong, words = zip(*pairs, strict=True)
+        return {"rewritten": ratio([100 * count for count in wrong], words)}
 
     def _speed(self, codec: Codec, count: int) -> dict[str, Cell]:
         """On the longest recording: in this process, and cold in one of its own."""

@@ -15,7 +15,7 @@ from alm_cli.bench.reports import Cell, Report, notes, shown
 from alm_cli.bench.statistics import Spread
 from alm_cli.values import Audio
 
-QUALITY = ("pesq", "stoi", "si_sdr", "log_mel")
+QUALITY = ("pesq", "stoi", "estoi", "visqol", "dnsmos", "si_sdr", "log_mel")
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8885; }
@@ -41,9 +41,7 @@ def to_html(report: Report, heard: Mapping[str, Sequence[tuple[str, Audio]]]) ->
         f"<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>",
         "<h2>Figures</h2>",
         *_table(report),
-        "<h2>Quality and bitrate</h2><div class=curves>",
         *_curves(report),
-        "</div>",
         *_players(heard),
         "<h2>How it was measured</h2><ul>",
         *(f"<li>{escape(text)}</li>" for text in notes(report)),
@@ -57,7 +55,8 @@ def to_html(report: Report, heard: Mapping[str, Sequence[tuple[str, Audio]]]) ->
 def _table(report: Report) -> Iterator[str]:
     """A line for each figure, a column for each row of the report."""
     yield "<div class=wide><table><thead><tr><th></th>"
-    yield from (f"<th>{escape(shown(row.get('codec'), 0))}</th>" for row in report.rows)
+    name = report.columns[0].key
+    yield from (f"<th>{escape(shown(row.get(name), 0))}</th>" for row in report.rows)
     yield "</tr></thead><tbody>"
     for column in report.used[1:]:
         yield f"<tr><th title='{escape(column.meaning)}'>{escape(column.head)}</th>"
@@ -70,13 +69,18 @@ def _table(report: Report) -> Iterator[str]:
 
 
 def _curves(report: Report) -> Iterator[str]:
-    for column in report.used:
-        if column.key in QUALITY:
-            series = _series(report.rows, column.key)
-            yield f"<div>{curves(series, 'kbps, as stored', column.head)}</div>"
+    """Quality against bitrate, where there are any."""
+    drawn = [
+        f"<div>{curves(series, 'kbps, as stored', column.head)}</div>"
+        for column in report.used
+        if column.key in QUALITY and (series := series_of(report.rows, column.key))
+    ]
+    if drawn:
+        yield "<h2>Quality and bitrate</h2><div class=curves>"
+        yield from (*drawn, "</div>")
 
 
-def _series(rows: Sequence[Mapping[str, Cell]], key: str) -> dict[str, list[Point]]:
+def series_of(rows: Sequence[Mapping[str, Cell]], key: str) -> dict[str, list[Point]]:
     """The points of each codec: kilobits a second on disk, and the median."""
     found: dict[str, list[Point]] = {}
     for row in rows:

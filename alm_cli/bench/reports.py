@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
 
-from alm_cli.bench.statistics import Spread
+from alm_cli.bench.statistics import Estimate, Spread
 from alm_cli.errors import FormatError, InputError, UsageError
 
 FORMAT = 1
 
-Cell = str | int | float | bool | Spread | None
+Cell = str | int | float | bool | Spread | Estimate | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """`rows` have a cell for each column, or none where it was not measured; `skipped` says why."""
+    """`rows` have a cell for each column, or none where it was not measured; `skipped` says why.
+
+    The first column names a row; `names` are the columns that do so together, where it takes more.
+    """
 
     kind: str
     environment: Mapping[str, object]
@@ -45,6 +48,12 @@ class Report:
     skipped: Mapping[str, str] = field(default_factory=dict)
     remarks: Sequence[str] = ()
     data: Mapping[str, str] = field(default_factory=dict)
+    names: Sequence[str] = ()
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The columns that tell rows apart."""
+        return self.names or (self.columns[0].key,)
 
     @property
     def used(self) -> list[Column]:
@@ -53,9 +62,12 @@ class Report:
 
 
 def shown(cell: Cell, digits: int, *, ranges: bool = True) -> str:
-    """A cell as people read it; a spread as `median (quartiles)`."""
+    """A cell as people read it; a spread as `median (quartiles)`, an estimate with its interval."""
     if cell is None:
         return "-"
+    if isinstance(cell, Estimate):
+        told = f"{cell.value:.{digits}f}"
+        return f"{told} ({cell.lower:.{digits}f} to {cell.upper:.{digits}f})" if ranges else told
     if isinstance(cell, Spread):
         middle = f"{cell.median:.{digits}f}"
         if not ranges or cell.count < 2:
@@ -91,7 +103,7 @@ def notes(report: Report) -> list[str]:
 
 
 def to_csv(report: Report) -> str:
-    """A line for each row; spreads as four columns."""
+    """A line for each row; spreads as four columns, estimates as three."""
     out = io.StringIO()
     flat = [_flat(row) for row in report.rows]
     writer = csv.DictWriter(out, list(dict.fromkeys(key for row in flat for key in row)))
@@ -106,6 +118,8 @@ def _flat(row: Mapping[str, Cell]) -> dict[str, object]:
         if isinstance(cell, Spread):
             parts = {"": cell.median, "_p25": cell.lower, "_p75": cell.upper, "_n": cell.count}
             found |= {key + end: value for end, value in parts.items()}
+        elif isinstance(cell, Estimate):
+            found |= {key: cell.value, f"{key}_low": cell.lower, f"{key}_high": cell.upper}
         else:
             found[key] = cell
     return found
@@ -128,7 +142,7 @@ def to_json(report: Report) -> str:
 
 
 def _plain(cell: Cell) -> object:
-    if isinstance(cell, Spread):
+    if isinstance(cell, Spread | Estimate):
         return {key: _plain(value) for key, value in asdict(cell).items()}
     return cell if not isinstance(cell, float) or isfinite(cell) else None
 
@@ -198,10 +212,10 @@ def failures(
 
 
 def _number(cell: object) -> float | None:
-    if isinstance(cell, Spread):
-        return cell.median
+    if isinstance(cell, Spread | Estimate):
+        return cell.median if isinstance(cell, Spread) else cell.value
     if isinstance(cell, dict):
-        cell = cell.get("median")
+        cell = cell.get("median", cell.get("value"))
     return float(cell) if isinstance(cell, int | float) and not isinstance(cell, bool) else None
 
 

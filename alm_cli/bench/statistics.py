@@ -39,6 +39,39 @@ def spread(values: Sequence[float]) -> Spread | None:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A figure and the bounds between which it lies with 95 % confidence."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+def estimate(values: Sequence[float], percent: float) -> Estimate | None:
+    """The quantile of values and its bootstrap interval, of no values None."""
+    if not len(values):
+        return None
+    lower, upper = interval(values, percent)
+    return Estimate(value=quantile(values, percent), lower=lower, upper=upper)
+
+
+def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Estimate | None:
+    """Sum of parts over sum of wholes and its interval: pairs are drawn, as they belong together.
+
+    That is how a word error rate over recordings is bounded (Bisani & Ney, ICASSP 2004).
+    """
+    pairs = np.stack((np.asarray(parts, np.float64), np.asarray(wholes, np.float64)), 1)
+    if not pairs[:, 1].sum():
+        return None
+    places = np.random.default_rng(0).integers(0, len(pairs), (_RESAMPLES, len(pairs)))
+    sums = pairs[places].sum(1)
+    found = sums[:, 0] / np.maximum(sums[:, 1], 1e-12)
+    lower, upper = np.percentile(found[sums[:, 1] > 0], [2.5, 97.5])
+    value = pairs[:, 0].sum() / pairs[:, 1].sum()
+    return Estimate(value=float(value), lower=float(lower), upper=float(upper))
+
+
 def quantile(values: Sequence[float], percent: float) -> float:
     """The value below which so many percent lie, interpolated."""
     return float(np.percentile(values, percent))

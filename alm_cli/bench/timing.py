@@ -73,7 +73,11 @@ class Process:
 
 def run_alone(arguments: Sequence[str]) -> Process:
     """`alm` with these arguments in a process of its own, its output thrown away."""
-    command = [sys.executable, "-m", "alm_cli", *arguments]
+    return run_command([sys.executable, "-m", "alm_cli", *arguments])
+
+
+def run_command(command: Sequence[str]) -> Process:
+    """A command from its start to its end, its output thrown away."""
     began = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)

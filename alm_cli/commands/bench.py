@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json as jsons
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from alm_cli.commands import bench_options as own
 from alm_cli.commands import options
+from alm_cli.commands.bench_adapters import adapters
+from alm_cli.commands.bench_latency import latency
+from alm_cli.commands.bench_speak import speak
+from alm_cli.commands.bench_transcribe import Texts, transcribe
 from alm_cli.errors import UsageError
-from alm_cli.jobs.sources import find_items
 
-app = typer.Typer(help="Measure codecs, and the latency of replies.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure codecs, recognisers and voices, and the latency of replies.",
+    no_args_is_help=True,
+)
+app.command("transcribe")(transcribe)
+app.command("speak")(speak)
+app.command("latency")(latency)
+app.command("adapters")(adapters)
 
-Inputs = Annotated[
-    list[str],
-    typer.Argument(metavar="INPUT", help="Recordings, folders or patterns.", show_default=False),
-]
 Models = Annotated[
     list[str] | None,
     typer.Option(
@@ -44,53 +48,34 @@ Points = Annotated[
         help="Numbers of codebooks that get a row.",
     ),
 ]
-Runs = Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs, in turn.")]
-Limit = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Use so many recordings, evenly chosen.")
-]
-Seconds = Annotated[
-    float, typer.Option(min=0.1, metavar="S", help="Use so much of each recording's beginning.")
-]
-Json = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write the report as JSON; - is stdout.")
-]
-Csv = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write the rows as CSV; - is stdout.")
-]
-Markdown = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write the table as Markdown; - is stdout.")
-]
-Html = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Write one page with curves, players and spectrograms."),
-]
-Baseline = Annotated[
-    Path | None, typer.Option(metavar="JSON", help="An earlier report, for --fail-on.")
-]
-FailOn = Annotated[
-    list[str] | None,
+Rewrite = Annotated[
+    str | None,
     typer.Option(
-        metavar="KEY>+P%",
-        help="Exit with 1 where a figure grew (or KEY<-P%, fell) since the baseline.",
+        metavar="NAME|PATH",
+        help="Let this recogniser write down what was decoded, and count the words lost.",
+        autocompletion=options.model_names,
     ),
 ]
 
 
 @app.command("codec")
 def codec(
-    inputs: Inputs,
+    inputs: own.Inputs,
     model: Models = None,
     against: Against = "",
     codebooks: Points = "",
-    runs: Runs = 5,
-    limit: Limit = None,
-    seconds: Seconds = 30.0,
-    json: Json = None,
-    csv: Csv = None,
-    markdown: Markdown = None,
-    html: Html = None,
-    baseline: Baseline = None,
-    fail_on: FailOn = None,
+    rewrite: Rewrite = None,
+    texts: Texts = None,
+    runs: own.Runs = 5,
+    limit: own.Limit = None,
+    seconds: own.Seconds = 30.0,
+    json: own.Json = None,
+    csv: own.Csv = None,
+    markdown: own.Markdown = None,
+    html: own.Html = None,
+    plot: own.Plot = None,
+    baseline: own.Baseline = None,
+    fail_on: own.FailOn = None,
     recursive: options.Recursive = False,
     device: options.Device = options.AUTO,
     dtype: options.Dtype = "float32",
@@ -105,7 +90,7 @@ def codec(
     """
     from alm_cli.commands.benching import CodecBench, Delivery
 
-    outputs = {"json": json, "csv": csv, "markdown": markdown, "html": html}
+    outputs = {"json": json, "csv": csv, "markdown": markdown, "html": html, "plot": plot}
     delivery = Delivery(outputs, baseline, fail_on or [])
     names = model or [options.DEFAULT_MODEL]
     for name in names:
@@ -115,64 +100,13 @@ def codec(
         against=[text for text in against.split(",") if text],
         codebooks=_numbers(codebooks),
         runs=runs,
+        rewrite=rewrite,
+        texts=texts,
         loading={"device": device, "dtype": dtype, "threads": threads},
         say=(lambda text: None if quiet else typer.echo(text, err=True)),
     )
-    report, heard = task.report(_items(inputs, recursive, limit), seconds)
+    report, heard = task.report(own.items(inputs, recursive, limit), seconds)
     raise typer.Exit(delivery.deliver(report, heard))
-
-
-Asr = Annotated[
-    float, typer.Option("--asr", min=0, metavar="S", help="From the last sound to the final text.")
-]
-LlmFirst = Annotated[
-    float, typer.Option("--llm-first", min=0, metavar="S", help="To the first token of the answer.")
-]
-LlmToken = Annotated[
-    float, typer.Option("--llm-token", min=0, metavar="S", help="For each further token.")
-]
-TokenCount = Annotated[int, typer.Option("--tokens", min=1, metavar="N", help="Of the answer.")]
-Speakable = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Tokens after which the voice can begin.")
-]
-Tts = Annotated[
-    float, typer.Option("--tts", min=0, metavar="S", help="From text to the first sound.")
-]
-EndToEnd = Annotated[
-    float | None,
-    typer.Option(min=0, metavar="S", help="The same of a model that hears and speaks, beside it."),
-]
-JsonLine = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
-
-
-@app.command("latency")
-def latency(
-    asr: Asr,
-    llm_first: LlmFirst,
-    llm_token: LlmToken,
-    tts: Tts,
-    tokens: TokenCount = 50,
-    speakable: Speakable = 1,
-    end_to_end: EndToEnd = None,
-    json: JsonLine = False,
-) -> None:
-    """Add up a spoken reply: recognise, think, speak, one after another and streamed.
-
-    The first sound of a cascade against the 200 ms that people leave between turns.
-    """
-    from alm_cli.bench.timeline import Reply
-    from alm_cli.commands.benching import timeline_facts, timeline_picture
-
-    reply = Reply(
-        asr_s=asr,
-        llm_first_s=llm_first,
-        llm_token_s=llm_token,
-        tokens=tokens,
-        tts_s=tts,
-        speakable=speakable,
-    )
-    facts = timeline_facts(reply, end_to_end)
-    typer.echo(jsons.dumps(facts) if json else timeline_picture(reply, facts))
 
 
 def _numbers(text: str) -> list[int]:
@@ -181,16 +115,3 @@ def _numbers(text: str) -> list[int]:
     if not all(part.isdecimal() and int(part) for part in parts):
         raise UsageError(f"--codebooks {text!r}", hint="numbers from 1, with commas: 1,4,8")
     return [int(part) for part in parts]
-
-
-def _items(inputs: Sequence[str], recursive: bool, limit: int | None) -> list[Path]:
-    """The recordings, or an even choice of so many. UsageError: standard input."""
-    from alm_cli.files.audio import AUDIO_SUFFIXES
-
-    found = [item.path for item in find_items(inputs, suffixes=AUDIO_SUFFIXES, recursive=recursive)]
-    paths = [path for path in found if path is not None]
-    if len(paths) < len(found):
-        raise UsageError("standard input cannot be measured again and again", hint="give files")
-    if limit is None or limit >= len(paths):
-        return paths
-    return [paths[index * len(paths) // limit] for index in range(limit)]

@@ -19,12 +19,9 @@ from alm_cli.jobs.sinks import STDOUT, open_sink
 if TYPE_CHECKING:
     from alm_cli.bench.codecs import Bench, Recording
     from alm_cli.bench.reports import Cell, Report
-    from alm_cli.bench.timeline import Reply
     from alm_cli.values import Audio
 
     Heard = Mapping[str, Sequence[tuple[str, Audio]]]
-
-_WIDE = 48  # characters of a drawn timeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +34,8 @@ class CodecBench:
     runs: int
     loading: Mapping[str, Any]
     say: Callable[[str], None]
+    rewrite: str | None = None
+    texts: Path | None = None
 
     def report(self, paths: Sequence[Path], seconds: float) -> tuple[Report, Heard]:
         """Measure everything, or what there is when interrupted. AlmError: nothing can be."""
@@ -47,7 +46,9 @@ class CodecBench:
         from alm_cli.checkpoints.reader import file_sha256
 
         others = [classical(text) for text in self.against]
-        bench = Bench(self._recordings(paths, seconds), runs=self.runs)
+        bench = Bench(recordings(paths, seconds, self.say), runs=self.runs)
+        if self.rewrite is not None:
+            self._write(bench, paths, seconds)
         rows: list[dict[str, Cell]] = []
         remarks = [f"{len(bench.recordings)} recordings, the first {seconds:g} s of each, mono"]
         try:
@@ -71,8 +72,21 @@ class CodecBench:
             skipped=bench.skipped,
             remarks=remarks,
             data={one.name: file_sha256(one.path) for one in bench.recordings},
+            names=("codec", "codebooks"),
         )
         return report, bench.heard
+
+    def _write(self, bench: Bench, paths: Sequence[Path], seconds: float) -> None:
+        """Let the bench tell what words codecs cost."""
+        from alm_cli.commands.bench_transcribe import spoken
+        from alm_cli.systems.transcriber import load_transcriber
+
+        assert self.rewrite is not None
+        transcriber = load_transcriber(self.rewrite, threads=self.loading["threads"])
+        bench.write = lambda audio: transcriber.transcribe(audio).text
+        whole = {one.name for one in bench.recordings if one.audio.seconds < seconds}
+        known = spoken(paths, self.texts)
+        bench.said = {name: text for name, text in known.items() if name in whole}
 
     def _codec(self, bench: Bench, name: str) -> Iterator[dict[str, Cell]]:
         """The rows of one codec as they are measured, the last with all that is measured once."""
@@ -87,21 +101,24 @@ class CodecBench:
             once = row["codebooks"] == points[-1]
             yield row | ({"load_s": took, **bench.cold(name)} if once else {})
 
-    def _recordings(self, paths: Sequence[Path], seconds: float) -> list[Recording]:
-        """What can be read; what cannot is named."""
-        from alm_cli.bench.codecs import Recording
 
-        found = []
-        for path in paths:
-            try:
-                audio = _beginning(path, seconds)
-            except AlmError as error:
-                self.say(f"{printable(str(path))}: left out, {error.message}")
-                continue
-            found.append(Recording(name=str(path), path=path, audio=audio))
-        if not found:
-            raise InputError("none of the inputs is a recording", hint="give files of audio")
-        return found
+def recordings(
+    paths: Sequence[Path], seconds: float, say: Callable[[str], None]
+) -> list[Recording]:
+    """The beginnings of what can be read; what cannot is named. InputError: nothing can."""
+    from alm_cli.bench.codecs import Recording
+
+    found = []
+    for path in paths:
+        try:
+            audio = _beginning(path, seconds)
+        except AlmError as error:
+            say(f"{printable(str(path))}: left out, {error.message}")
+            continue
+        found.append(Recording(name=str(path), path=path, audio=audio))
+    if not found:
+        raise InputError("none of the inputs is a recording", hint="give files of audio")
+    return found
 
 
 class Delivery:
@@ -122,27 +139,33 @@ class Delivery:
         """Write the report where it was asked for, show it, and return the exit code."""
         from alm_cli.bench import reports
         from alm_cli.bench.pages import to_html
+        from alm_cli.bench.pictures import picture
 
-        forms: dict[str, Callable[[Report], str]] = {
-            "json": reports.to_json,
-            "csv": reports.to_csv,
-            "markdown": reports.to_markdown,
-            "html": lambda report: to_html(report, heard),
+        forms: dict[str, Callable[[Report], bytes]] = {
+            "json": lambda report: _lines(reports.to_json(report)),
+            "csv": lambda report: _lines(reports.to_csv(report)),
+            "markdown": lambda report: _lines(reports.to_markdown(report)),
+            "html": lambda report: _lines(to_html(report, heard)),
+            "plot": picture,
         }
         taken = False
         for kind, path in self._outputs.items():
-            text = forms[kind](report).rstrip("\n") + "\n"
+            made = forms[kind](report)
             target = None if str(path) == STDOUT else path
             taken |= target is None
             with open_sink(target, sys.stdout.buffer) as file:
-                file.write(text.encode())
+                file.write(made)
         show(report, stderr=taken)
-        told = reports.failures(report.rows, self._before, self._conditions, ("codec", "codebooks"))
+        told = reports.failures(report.rows, self._before, self._conditions, report.keys)
         for line in told:
             typer.echo(f"alm: {printable(line)}", err=True)
         if any(remark.startswith("interrupted") for remark in report.remarks):
             return INTERRUPTED
         return SOME_FAILED if told else DONE
+
+
+def _lines(text: str) -> bytes:
+    return text.rstrip("\n").encode() + b"\n"
 
 
 def show(report: Report, *, stderr: bool = False) -> None:
@@ -158,7 +181,7 @@ def show(report: Report, *, stderr: bool = False) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for row in report.rows:
-        table.add_column(escape(shown(row.get("codec"), 0)), justify="right")
+        table.add_column(escape(shown(row.get(columns[0].key), 0)), justify="right")
     for column in columns[1:]:
         cells = (shown(row.get(column.key), column.digits, ranges=False) for row in report.rows)
         table.add_row(escape(column.head), *cells)
@@ -168,40 +191,6 @@ def show(report: Report, *, stderr: bool = False) -> None:
             console.print(f"  {column.title}: {column.meaning}", markup=False, soft_wrap=True)
     for text in notes(report):
         console.print(f"  {text}", markup=False, soft_wrap=True)
-
-
-def timeline_facts(reply: Reply, end_to_end: float | None) -> dict[str, object]:
-    """When the first sound comes, one after another, streamed, and end to end."""
-    from alm_cli.bench.timeline import TURN_GAP_S, first_sound_s, overlap
-
-    streamed = reply.streamed()
-    return {
-        "version": 1,
-        "first_sound_in_turn_s": round(first_sound_s(reply.in_turn()), 6),
-        "first_sound_streamed_s": round(first_sound_s(streamed), 6),
-        "sum_of_stages_s": round(sum(stage.seconds for stage in streamed), 6),
-        "overlap": round(overlap(streamed), 6),
-        "end_to_end_s": end_to_end,
-        "human_gap_s": TURN_GAP_S,
-    }
-
-
-def timeline_picture(reply: Reply, facts: Mapping[str, object]) -> str:
-    """The stages as bars, streamed, and what comes of them."""
-    stages = reply.streamed()
-    whole = max(stage.end_s for stage in stages) or 1.0
-    lines = []
-    for stage in stages:
-        begin = round(_WIDE * stage.begin_s / whole)
-        size = max(1, round(_WIDE * stage.seconds / whole)) if stage.seconds else 0
-        bar = (" " * begin + "█" * size)[:_WIDE].ljust(_WIDE)
-        lines.append(f"{stage.name:<10} {bar} {stage.begin_s:.3f} to {stage.end_s:.3f} s")
-    lines.append(f"first sound, streamed: {facts['first_sound_streamed_s']:.3f} s")
-    lines.append(f"first sound, one stage after another: {facts['first_sound_in_turn_s']:.3f} s")
-    if facts["end_to_end_s"] is not None:
-        lines.append(f"first sound, end to end: {facts['end_to_end_s']:.3f} s")
-    lines.append(f"people leave {facts['human_gap_s']:.3f} s between turns")
-    return "\n".join(lines)
 
 
 def _beginning(path: Path, seconds: float) -> Any:

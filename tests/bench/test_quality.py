@@ -9,7 +9,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from alm_cli.bench.quality import code_entropy, log_mel_distance, pesq_wb, si_sdr, stoi
+from alm_cli.bench.quality import (
+    at_rate,
+    code_entropy,
+    dnsmos,
+    estoi,
+    log_mel_distance,
+    pesq_wb,
+    si_sdr,
+    stoi,
+    visqol,
+)
 from alm_cli.errors import InputError, ModelError
 from alm_cli.values import Audio
 
@@ -100,14 +110,22 @@ def test_speech_measures_say_what_they_cannot_rate(package: str, measure: Measur
             measure(audio, audio)
 
 
-@pytest.mark.parametrize(("package", "measure"), [("pesq", pesq_wb), ("pystoi", stoi)])
+@pytest.mark.parametrize(
+    ("package", "measure", "module"),
+    [
+        ("pesq", pesq_wb, "pesq"),
+        ("pystoi", stoi, "pystoi"),
+        ("visqol-python", visqol, "visqol"),
+        ("speechmos", dnsmos, "speechmos.dnsmos"),
+    ],
+)
 def test_a_missing_package_is_named(
-    package: str, measure: Measure, monkeypatch: pytest.MonkeyPatch
+    package: str, measure: Measure, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ModelError, match=package) as caught:
         measure(noise(), noise())
-    assert "alm-cli[quality]" in str(caught.value.hint)
+    assert "alm-cli[bench]" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -126,3 +144,28 @@ def test_entropy_is_the_bits_that_are_used() -> None:
     assert code_entropy(codes[:, :, :0], (1024,) * 3) == (0, 0, 0)
     with pytest.raises(InputError, match="codebooks"):
         code_entropy(codes, (1024,))
+
+
+def test_extended_stoi_is_that_of_its_package() -> None:
+    pystoi = pytest.importorskip("pystoi")
+    wanted, made = voice(), mixed(voice(), noise(length=2 * RATE), 0.5)
+    pair = (at_rate(audio, 16_000).samples[0] for audio in (wanted, made))
+    assert estoi(wanted, made) == pytest.approx(pystoi.stoi(*pair, 16_000, extended=True))
+    assert estoi(wanted, made) < stoi(wanted, made) < 1
+
+
+def test_visqol_rates_equals_best_and_noise_worse() -> None:
+    pytest.importorskip("visqol")
+    clean, noisy = voice(), mixed(voice(), noise(length=2 * RATE), 0.5)
+    # The package's figure of castanets against themselves, and google/visqol's.
+    assert visqol(clean, clean) == pytest.approx(4.7321, abs=1e-3)
+    assert visqol(clean, noisy) < 4.5
+    with pytest.raises(InputError):
+        visqol(Audio(0 * clean.samples, clean.rate), noisy)
+
+
+def test_dnsmos_hears_the_decoded_alone() -> None:
+    pytest.importorskip("speechmos")
+    clean, noisy = voice(), mixed(voice(), noise(length=2 * RATE), 1.0)
+    assert dnsmos(clean, noisy) == dnsmos(noisy, noisy)
+    assert 1 <= dnsmos(clean, noisy) <= 5

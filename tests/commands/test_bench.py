@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from typer.testing import Result
 
 Alm = Callable[..., Result]
 Record = Callable[..., Path]
+SPEECH = Path(__file__).parents[2] / "sample_audio" / "speech.wav"
 
 
 def test_the_known_reply(alm: Alm) -> None:
@@ -86,3 +89,95 @@ def test_nothing_to_measure_is_an_error(alm: Alm, tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("words")
     result = alm("bench", "codec", tmp_path / "text.wav")
     assert result.exit_code == 1 and "none of the inputs" in result.stderr
+
+
+def test_adapters_are_told_without_loading_anything(alm: Alm, tmp_path: Path) -> None:
+    words = (
+        "bench",
+        "adapters",
+        "--llm",
+        "qwen-7b",
+        "--seconds",
+        30,
+        "--json",
+        tmp_path / "a.json",
+    )
+    assert alm(*words, "--markdown", tmp_path / "a.md").exit_code == 0
+    report = json.loads((tmp_path / "a.json").read_text())
+    rows = {row["what"]: row for row in report["rows"]}
+    assert rows["qwen2-audio"]["tokens"] == 750
+    assert rows["text"]["tokens"] == 100
+    assert "KiB a position" in (tmp_path / "a.md").read_text()
+    wrong = alm("bench", "adapters", "--llm", "unknown")
+    assert wrong.exit_code == 2 and "--llm" in wrong.stderr
+
+
+def test_a_recogniser_in_one_report(alm: Alm, tmp_path: Path) -> None:
+    """The bundled one, on speech whose words are known."""
+    path = tmp_path / "talk.wav"
+    shutil.copy(SPEECH, path)
+    path.with_suffix(".txt").write_text("nothing of this was said", encoding="utf-8")
+    table = tmp_path / "texts.tsv"
+    table.write_text("path\ttranscript\ntalk.wav\tnobody said that\n", encoding="utf-8")
+    words = ("bench", "transcribe", path, "--runs", 1, "--no-cold", "--peers", "openai-whisper")
+    result = alm(*words, "--json", tmp_path / "t.json")
+    assert result.exit_code == 0 and "alm-asr: measured" in result.stderr
+    report = json.loads((tmp_path / "t.json").read_text())
+    (row,) = report["rows"]
+    assert (row["model"], row["program"], row["words"]) == ("alm-asr", "alm", 5)
+    assert row["wer"]["value"] == pytest.approx(100 * row["wrong"] / 5)
+    assert row["rtf"]["median"] * row["rtfx"]["median"] == pytest.approx(1)
+    assert row["p50_s"]["lower"] <= row["p50_s"]["value"] <= row["p99_s"]["value"]
+    assert row["first_text_ms"]["median"] <= 1000 * row["p99_s"]["value"]
+    assert ".pt" in report["skipped"]["openai-whisper"]
+    again = alm(*words, "--texts", table, "--json", tmp_path / "u.json", "--quiet")
+    assert again.exit_code == 0
+    assert json.loads((tmp_path / "u.json").read_text())["rows"][0]["words"] == 3
+
+
+def test_a_reply_with_real_stages(alm: Alm) -> None:
+    """The bundled recogniser hears in real time; a number stands for the voice."""
+    words = ("bench", "latency", "--recording", SPEECH, "--speech-end", 2.0, "--tts", 0.2)
+    result = alm(*words, "--json")
+    assert result.exit_code == 0
+    facts = json.loads(result.stdout)
+    assert facts["heard"] == facts["answer"] != ""
+    stages = facts["stages"]
+    assert stages["speak"] == pytest.approx(0.2)
+    sums = stages["recognise"] + stages["think"] + stages["speak"]
+    assert facts["first_sound_streamed_s"] == pytest.approx(sums, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("latency", "--asr", 0.3), "--llm-first is missing"),
+        (("latency", "--recording", "talk.wav"), "nobody speaks"),
+        (("latency", "--recording", "talk.wav", "--speaker", "no-such-voice"), "no model"),
+        (("speak", "so", "--model", "no-such-voice"), "no model"),
+        (("speak", "so", "--file", "lines.txt", "--model", "alm-codec"), "exclude each other"),
+        (("transcribe", "talk.wav", "--peers", "vosk"), "--peers vosk"),
+        (("transcribe", "talk.wav", "--model", "no-such-model"), "no model"),
+    ],
+)
+def test_mistakes_of_the_others_are_told(words: tuple[object, ...], told: str, alm: Alm) -> None:
+    result = alm("bench", *words)
+    assert result.exit_code in (2, 3)
+    assert told in result.stderr
+
+
+def test_a_table_of_texts_must_have_its_columns(alm: Alm, record: Record, tmp_path: Path) -> None:
+    table = tmp_path / "texts.tsv"
+    table.write_text("file\ttext\n", encoding="utf-8")
+    result = alm("bench", "transcribe", record("talk.wav"), "--texts", table)
+    assert result.exit_code == 1 and "lacks columns" in result.stderr
+
+
+def test_a_plot_needs_its_package_and_is_a_png(alm: Alm, tmp_path: Path) -> None:
+    words = ("bench", "adapters", "--plot", tmp_path / "p.png")
+    if find_spec("matplotlib") is None:
+        result = alm(*words)
+        assert result.exit_code == 3 and "alm-cli[bench]" in result.stderr
+        return
+    assert alm(*words).exit_code == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
