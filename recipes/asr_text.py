@@ -19,7 +19,7 @@ from torch import Tensor
 from alm_cli.text.spoken import cardinal
 from alm_cli.text.spoken import spoken as numbers_spoken
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGITS = tuple(map(cardinal, range(10)))
 ABBREVIATIONS = {
     "Mr.": "mister", "Mrs.": "missus", "Messrs.": "messieurs", "Dr.": "doctor", "Drs.": "doctors",
     "St.": "saint", "Co.": "company", "Jr.": "junior", "Maj.": "major", "Gen.": "general",

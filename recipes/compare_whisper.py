@@ -2,6 +2,7 @@
 
     python recipes/compare_whisper.py                        # tiny, base and small; greedy, beam 5
     python recipes/compare_whisper.py --size base --beams 5 --runs 5
+    python recipes/compare_whisper.py --batch 8              # windows together, as in batched mode
 
 All have the same weights, random at the published sizes, hear the same 30 s and write the same
 number of tokens (speed does not depend on what the weights say). Every engine has a process of its
@@ -43,7 +44,7 @@ class Worker:
     def __init__(self, name: str, folder: Path, ask: argparse.Namespace) -> None:
         command = [sys.executable, "-m", "recipes.compare_whisper", "--worker", name]
         command += ["--folder", str(folder), "--threads", str(ask.threads)]
-        command += ["--tokens", str(ask.tokens)] + ["--cpu"] * ask.cpu
+        command += ["--tokens", str(ask.tokens), "--batch", str(ask.batch)] + ["--cpu"] * ask.cpu
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -76,7 +77,7 @@ def serve(name: str, ask: argparse.Namespace) -> None:
     clock = time.process_time if ask.cpu else time.perf_counter
     began = clock()
     engine = load(ask.folder, kind)
-    loaded, mel = clock() - began, spectrogram()
+    loaded, mel = clock() - began, spectrogram(ask.batch)
     memory = engine.encode(mel)
     torch.save(engine.vectors(memory).clone(), ask.folder / f"{name}.pt")
     for line in sys.stdin:
@@ -112,7 +113,9 @@ def compare(size: str, folder: Path, ask: argparse.Namespace) -> Iterator[Record
             label = work if work == "encode" else f"beam {work}, {ask.tokens} tokens"
             record[f"{label}, s"] = spread(seconds)
         for beams in works[1:]:
-            record[f"x real time, beam {beams}"] = round(30 / (sums["encode"] + sums[beams]), 1)
+            record[f"x real time, beam {beams}"] = round(
+                30 * ask.batch / (sums["encode"] + sums[beams]), 1
+            )
         if _ORACLE in workers:
             wanted = torch.load(workers[_ORACLE].vectors)
             found = torch.load(worker.vectors)
@@ -160,6 +163,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--engines", nargs="+", choices=ENGINES)
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=1, help="windows of 30 s at a time")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu", action="store_true")

@@ -40,7 +40,8 @@ def main() -> None:
         plain = {word for word in words if word.isascii() and word.islower() and word.isalpha()}
         texts |= {word: 1 / 3 for word in plain - set(texts)}
     contexts, rows = counted(texts, LETTERS, ORDER, least=ask.least)
-    np.savez_compressed(ask.out, letters=np.array(LETTERS), contexts=contexts, rows=rows)
+    # Not compressed: packages are, and a short recording should not wait for it.
+    np.savez(ask.out, letters=np.array(LETTERS), contexts=contexts, rows=rows)
     size = ask.out.stat().st_size / 1e6
     sys.stderr.write(f"{len(texts):,} texts, {len(contexts):,} contexts, {size:.1f} MB\n")
 

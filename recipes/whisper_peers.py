@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SIZES = {  # width, layers, heads
+SIZES = {  # width, layers, heads; the first is no published one
+    "nano": (64, 1, 1),
     "tiny": (384, 4, 6),
     "base": (512, 6, 8),
     "small": (768, 12, 12),
@@ -30,18 +31,18 @@ class Engine(Protocol):
     """A program with the checkpoint loaded."""
 
     def encode(self, mel: Tensor) -> Any:
-        """mel [1, M, 3000] -> what `decode` takes."""
+        """mel [B, M, 3000] -> what `decode` takes."""
 
     def decode(self, memory: Any, beams: int, tokens: int) -> list[int]:
-        """The best of `beams` texts of so many tokens."""
+        """The best of `beams` texts of so many tokens for each window, one after another."""
 
     def vectors(self, memory: Any) -> Tensor:
-        """What the encoder made, as [1, 1500, D]."""
+        """What the encoder made, as [B, 1500, D]."""
 
 
-def spectrogram() -> Tensor:
-    """mel [1, 80, 3000], as smooth and as large as those of speech."""
-    coarse = torch.randn(1, 80, 400, generator=torch.Generator().manual_seed(1))
+def spectrogram(windows: int = 1) -> Tensor:
+    """mel [B, 80, 3000], as smooth and as large as those of speech."""
+    coarse = torch.randn(windows, 80, 400, generator=torch.Generator().manual_seed(1))
     return torch.nn.functional.interpolate(coarse, 3000, mode="linear").clamp(-1, 1.5)
 
 
@@ -158,7 +159,7 @@ class Ours:
         self._model = model
 
     def encode(self, mel: Tensor) -> Tensor:
-        """mel [1, M, 3000] -> [1, 1500, D]."""
+        """mel [B, M, 3000] -> [B, 1500, D]."""
         return self._model.encode(mel)
 
     def decode(self, memory: Tensor, beams: int, tokens: int) -> list[int]:
@@ -170,13 +171,16 @@ class Ours:
         rules = Rules(never=torch.tensor([END]), not_first=nothing)
         bounds = search.Bounds(rules=rules, end=END, limit=tokens)
         line = _Line(self._model, memory)
-        logits = line.model.decode(torch.tensor([PROMPT]), memory, line.state, at=(-1,))[:, 0]
+        prompts = torch.tensor([PROMPT] * len(memory))
+        logits = line.model.decode(prompts, memory, line.state, at=(-1,))[:, 0]
         if beams == 1:
-            return list(search.likeliest(line, logits, bounds)[0][0].tokens)
-        return list(search.best(search.beams(line, logits, bounds, width=beams)[0]).tokens)
+            found = [texts[0] for texts in search.likeliest(line, logits, bounds)]
+        else:
+            found = list(map(search.best, search.beams(line, logits, bounds, width=beams)))
+        return [token for text in found for token in text.tokens]
 
     def vectors(self, memory: Tensor) -> Tensor:
-        """[1, 1500, D] -> [1, 1500, D]."""
+        """[B, 1500, D] -> [B, 1500, D]."""
         return memory
 
 
@@ -211,7 +215,7 @@ class OpenAi:
         self._model = whisper.load_model(str(folder / "model.pt"), device="cpu")
 
     def encode(self, mel: Tensor) -> Tensor:
-        """mel [1, M, 3000] -> [1, 1500, D]."""
+        """mel [B, M, 3000] -> [B, 1500, D]."""
         memory: Tensor = self._model.embed_audio(mel)
         return memory
 
@@ -230,10 +234,10 @@ class OpenAi:
         # The marks that it always suppresses besides, no other program does.
         for rule in task.logit_filters:
             rule.suppress_tokens = [END]
-        return list(task.run(memory)[0].tokens)
+        return [token for text in task.run(memory) for token in text.tokens]
 
     def vectors(self, memory: Tensor) -> Tensor:
-        """[1, 1500, D] -> [1, 1500, D]."""
+        """[B, 1500, D] -> [B, 1500, D]."""
         return memory
 
 
@@ -246,7 +250,7 @@ class Transformers:
         self._model = WhisperForConditionalGeneration.from_pretrained(folder / "hub").eval()
 
     def encode(self, mel: Tensor) -> Any:
-        """mel [1, M, 3000] -> outputs of the encoder."""
+        """mel [B, M, 3000] -> outputs of the encoder."""
         return self._model.model.encoder(mel)
 
     def decode(self, memory: Any, beams: int, tokens: int) -> list[int]:
@@ -256,16 +260,16 @@ class Transformers:
         made = GenerationMixin.generate(
             self._model,
             encoder_outputs=memory,
-            decoder_input_ids=torch.tensor([PROMPT]),
+            decoder_input_ids=torch.tensor([PROMPT] * len(self.vectors(memory))),
             max_new_tokens=tokens,
             num_beams=beams,
             do_sample=False,
             suppress_tokens=[END],
         )
-        return list(made[0, len(PROMPT) :].tolist())
+        return list(made[:, len(PROMPT) :].flatten().tolist())
 
     def vectors(self, memory: Any) -> Tensor:
-        """[1, 1500, D]."""
+        """[B, 1500, D]."""
         hidden: Tensor = memory.last_hidden_state
         return hidden
 
@@ -282,7 +286,7 @@ class FasterWhisper:
         self._model = ctranslate2.models.Whisper(path, compute_type=kind, intra_threads=threads)
 
     def encode(self, mel: Tensor) -> Any:
-        """mel [1, M, 3000] -> a view of its own kind."""
+        """mel [B, M, 3000] -> a view of its own kind."""
         features = self._library.StorageView.from_array(np.ascontiguousarray(mel.numpy()))
         return self._model.encode(features)
 
@@ -290,16 +294,16 @@ class FasterWhisper:
         """As `Engine`."""
         made = self._model.generate(
             memory,
-            [list(PROMPT)],
+            [list(PROMPT)] * memory.shape[0],
             beam_size=beams,
             max_length=2 * tokens,  # which it halves
             suppress_blank=False,
             suppress_tokens=[END],
         )
-        return list(made[0].sequences_ids[0])
+        return [token for text in made for token in text.sequences_ids[0]]
 
     def vectors(self, memory: Any) -> Tensor:
-        """[1, 1500, D]."""
+        """[B, 1500, D]."""
         return torch.from_numpy(np.array(memory))
 
 

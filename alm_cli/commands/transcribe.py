@@ -27,6 +27,7 @@ def transcribe(
     output: own.Output = None,
     format: own.Format = None,
     model: own.Model = own.DEFAULT_MODEL,
+    draft_model: own.DraftModel = None,
     language: own.Language = None,
     languages: own.Languages = None,
     task: own.Task = "transcribe",
@@ -71,7 +72,7 @@ def transcribe(
     resume: own.Resume = True,
     batch_size: options.BatchSize = options.AUTO,
     device: options.Device = options.AUTO,
-    dtype: options.Dtype = "float32",
+    dtype: own.Dtype = "float32",
     threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -134,6 +135,7 @@ def transcribe(
     )
     settings = Settings(
         model=model,
+        draft=draft_model,
         ask=ask,
         formats=formats,
         layout=Layout(
@@ -153,6 +155,8 @@ def transcribe(
         threads=threads,
     )
     options.check_model(model)
+    if draft_model is not None:
+        options.check_model(draft_model)
     if watch is not None:
         _watch(watch, settings, batch)
     tasks = batch.tasks(settings.suffixes, f".{formats[0]}")

@@ -52,6 +52,20 @@ Model = Annotated[
         autocompletion=recognisers,
     ),
 ]
+DraftModel = Annotated[
+    str | None,
+    typer.Option(
+        "--draft-model",
+        metavar="NAME|PATH",
+        help="A smaller Whisper of the same vocabulary that guesses what --model writes: the same"
+        " text, sooner. For greedy decoding: --beam-size None.",
+        autocompletion=recognisers,
+    ),
+]
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16", "int8"],
+    typer.Option(help="The numbers the model computes with; int8 for Whisper on processors."),
+]
 Output = Annotated[
     str | None,
     typer.Option(

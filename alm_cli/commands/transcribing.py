@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from alm_cli import __version__
 from alm_cli.commands.hearing import Recording, hear, keep, let_go, opened
+from alm_cli.commands.transcript_notes import NOBODY, Counted, note_input, note_model
 from alm_cli.errors import AlmError, InputError, UsageError
 from alm_cli.files.ledger import Ledger
 from alm_cli.jobs.run import Steps
@@ -39,7 +40,8 @@ _BLOCK_S, _STREAM_BLOCK_S = 2.0, 0.05
 class Settings:
     """What decides about the transcripts, and where they are made; contradictions raise UsageError.
 
-    `rate` and `channels` are those of `raw` samples; `batch` windows are decoded together.
+    `rate` and `channels` are those of `raw` samples; `batch` windows are decoded together; `draft`
+    guesses what the model writes.
     """
 
     model: str
@@ -55,6 +57,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "float32"
     threads: int | None = None
+    draft: str | None = None
 
     def __post_init__(self) -> None:
         if self.raw is None and (self.rate, self.channels) != (None, None):
@@ -95,6 +98,7 @@ class Settings:
             dtype=self.dtype,
             threads=self.threads,
             batch=self.batch,
+            draft=self.draft,
         )
         return Transcribing(transcriber, self)
 
@@ -193,7 +197,9 @@ class Transcribing:
             task.seconds = recording.seconds
         finally:
             let_go(source)
-        _note_input(task, reader)
+        note_input(task, reader)
+        acceptance = getattr(self.transcriber, "acceptance", None)
+        note_model(task, self.settings.device, self.settings.dtype, acceptance)
 
     def write(self, task: Task, pieces: Iterator[Piece]) -> None:
         """Write each segment at once where it can be seen, else all when they are there."""
@@ -256,7 +262,7 @@ class Transcribing:
         """Write segments, each at once, and note what they come to."""
         from alm_cli.files.transcripts import render
 
-        counted = _Counted(segments, about.language)
+        counted = Counted(segments, about.language)
         for text in render(format, counted, about, self.settings.layout):
             file.write(text.encode())
             file.flush()
@@ -266,6 +272,8 @@ class Transcribing:
             "segments": counted.segments,
             "words": counted.words,
         }
+        if not counted.words and NOBODY not in task.warnings:
+            task.warnings.append(NOBODY)
 
     def _about(self, task: Task) -> About:
         from alm_cli.files.transcripts import About
@@ -330,27 +338,6 @@ class Transcribing:
             raise Skip("its transcript is there and still valid")
 
 
-class _Counted:
-    """Segments on their way: how many there were, and words, and in which language."""
-
-    def __init__(self, segments: Iterable[Segment], language: str | None) -> None:
-        self._source = segments
-        self._asked = language
-        self.segments = self.words = 0
-        self._found: str | None = None
-
-    @property
-    def language(self) -> str | None:
-        return self._found or self._asked
-
-    def __iter__(self) -> Iterator[Segment]:
-        for segment in self._source:
-            self.segments += 1
-            self.words += len(segment.words) or len(segment.text.split())
-            self._found = self._found or segment.language
-            yield segment
-
-
 def _forget(journal: Journal, error: BaseException) -> None:
     """Take the journal away where the same would happen the next time."""
     if isinstance(error, AlmError):
@@ -391,19 +378,3 @@ def _stamp(task: Task) -> list[int] | None:
         return None
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
-
-
-def _note_input(task: Task, reader: AudioReader) -> None:
-    task.facts |= {
-        "rate": reader.rate,
-        "channels": reader.channels,
-        "clipped": reader.clipped,
-        "nonfinite": reader.nonfinite,
-        "truncated": reader.truncated,
-    }
-    if reader.truncated:
-        task.warnings.append("ends before its header says; what is there was transcribed")
-    if reader.clipped:
-        task.warnings.append(f"{reader.clipped} samples lie beyond full scale")
-    if reader.nonfinite:
-        task.warnings.append(f"{reader.nonfinite} samples were not numbers and became silence")

@@ -7,6 +7,8 @@ smoothed as by Witten and Bell (1991) when they are made, and stored for all con
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -37,8 +39,10 @@ class Spelling:
         bonus: float,
     ) -> None:
         self._base, wide = len(letters) + 1, len(letters)
-        self._rows = dict(zip(contexts.tolist(), range(0, rows.size, wide), strict=True))
-        self._costs = rows.tobytes()
+        # Searched where they lie: a dictionary takes longer to make than a short recording to read.
+        order = slice(None) if bool((contexts[1:] > contexts[:-1]).all()) else np.argsort(contexts)
+        self._contexts = array("Q", contexts[order].astype(np.uint64).tobytes())
+        self._costs, self._wide = rows[order].tobytes(), wide
         longest = max(int(contexts.max(initial=0)), 1)
         self._order = next(n for n in range(1, 64) if self._base**n > longest)
         self._powers = [self._base**n for n in range(self._order, -1, -1)]
@@ -60,11 +64,18 @@ class Spelling:
         if place is None:
             return self._first, 0.0
         assert isinstance(state, int)
-        row = next(
-            found for power in self._powers if (found := self._rows.get(state % power)) is not None
-        )
         after = (state * self._base + place + 1) % self._powers[0]
-        return after, self._gains[self._costs[row + place]]
+        return after, self._gains[self._costs[self._row(state) * self._wide + place]]
+
+    def _row(self, state: int) -> int:
+        """The row of the longest context that is known; that without letters always is."""
+        contexts = self._contexts
+        for power in self._powers:
+            wanted = state % power
+            row = bisect_left(contexts, wanted)
+            if row < len(contexts) and contexts[row] == wanted:
+                return row
+        raise AssertionError("spelling without the context of no letters")
 
     def finish(self, state: object) -> float:  # noqa: ARG002
         """Nothing: a recording may end within a word."""

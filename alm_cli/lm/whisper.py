@@ -258,11 +258,9 @@ class TextDecoder(nn.Module):
 
     def _embedded(self, tokens: Tensor, heard: Heard) -> Tensor:
         """tokens [R, S] -> [R, S, D], at the positions after those that `heard` has counted."""
-        begin, end = heard.length, heard.length + tokens.shape[1]
-        assert end <= len(self.positions), f"{end} tokens, where there are {len(self.positions)}"
-        heard.length, heard.rows = end, len(tokens)
+        heard.rows = len(tokens)
         x: Tensor = self.embedding(tokens).to(self.positions.dtype)
-        return x + self.positions[begin:end]
+        return x + heard.places(self.positions, tokens.shape[1])
 
     def _logits(self, x: Tensor) -> Tensor:
         x = self.norm(x)
@@ -295,6 +293,12 @@ class Heard:
         self.rows = len(layers[0][0])
         self.length = length
 
+    def places(self, table: Tensor, count: int) -> Tensor:
+        """table [N, D] -> [count, D], the rows of the next tokens, which count as written."""
+        begin, self.length = self.length, self.length + count
+        assert self.length <= len(table), f"{self.length} tokens, where there are {len(table)}"
+        return table[begin : self.length]
+
     def reorder(self, rows: Tensor) -> None:
         """Keep the recordings of the chosen rows, each once."""
         count, before = len(self.layers[0][0]), self.rows
@@ -306,6 +310,10 @@ class Heard:
         chosen = chosen if len(each.unique()) == 1 else recordings  # one asked for twice
         if chosen.tolist() != list(range(count)):
             self.layers = [(keys[chosen], values[chosen]) for keys, values in self.layers]
+
+    def rewind(self, steps: int) -> None:
+        """Forget the last tokens."""
+        self.length -= steps
 
     def fork(self) -> Heard:
         """The same recordings and length for rows that go on apart from these."""

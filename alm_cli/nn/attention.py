@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ class Attention(nn.Module):
     `causal`: from itself and those before; with a `window`, from the last `window` of these, so
     that a stream needs steady memory. `kv_heads` fewer than `heads` are shared among them
     (arXiv:2305.13245). `rotary` is a part such as `alm_cli.nn.position.Rotary`. `key_bias`: keys
-    have a bias too, as all have by default.
+    have a bias too, as all have by default. `scale` of the products is by default one over the root
+    of a head's size.
     """
 
     def __init__(
@@ -38,11 +39,12 @@ class Attention(nn.Module):
         causal: bool = False,
         window: int | None = None,
         rotary: nn.Module | None = None,
+        scale: float | None = None,
     ) -> None:
         super().__init__()
         assert causal or window is None, "a window looks back only"
         self.head_dimension = head_dimension or dimension // heads
-        self.causal, self.window, self.rotary = causal, window, rotary
+        self.causal, self.window, self.rotary, self.scale = causal, window, rotary, scale
         # Of q, k and v one after another: where the heads of q end, and those of k.
         self._edges = heads, heads + (kv_heads or heads)
         wide, narrow = heads * self.head_dimension, (kv_heads or heads) * self.head_dimension
@@ -83,6 +85,7 @@ class Attention(nn.Module):
         q, k, v = self._projected(x, memory, cache.length if cache else 0)
         if cache is not None:
             k, v = cache.extend(k, v)
+            bias = bias if cache.hidden is None else cache.hidden
         y = self._collected(q, k, v, bias)
         return self.out(y.transpose(1, 2).flatten(2))
 
@@ -96,7 +99,7 @@ class Attention(nn.Module):
         return self
 
     def _projected(
-        self, x: Tensor, memory: Tensor | None, begin: int
+        self, x: Tensor, memory: Tensor | None, begin: int | tuple[int, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, S, D], memory [B, M, D] or None -> q, k and v [B, H, S or M, D]."""
         if self.together is not None:
@@ -110,7 +113,7 @@ class Attention(nn.Module):
             return self._turned(q, begin), self._turned(k, begin), v
         return self._parted(self._heads(product(x, *joined)), begin)
 
-    def _parted(self, y: Tensor, begin: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _parted(self, y: Tensor, begin: int | tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v beside one another [B, 3 * H, S, D] -> each by itself."""
         queries, keys = self._edges
         both = self._turned(y[:, :keys], begin)
@@ -128,8 +131,8 @@ class Attention(nn.Module):
             place += part.weight.nbytes
         return weight, bias
 
-    def _turned(self, x: Tensor, begin: int) -> Tensor:
-        """x [B, H, S, D] at positions from `begin` on -> [B, H, S, D]."""
+    def _turned(self, x: Tensor, begin: int | tuple[int, ...]) -> Tensor:
+        """x [B, H, S, D] at positions from `begin` on, or from one a row, -> [B, H, S, D]."""
         return x if self.rotary is None else self.rotary(x, begin)
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -156,12 +159,14 @@ class Attention(nn.Module):
         length, keys = q.shape[2], k.shape[2]
         shared = q.shape[1] != k.shape[1]
         square = self.causal and length == keys and keys <= (self.window or keys)
+        attend = partial(F.scaled_dot_product_attention, enable_gqa=shared, scale=self.scale)
         if square and bias is None:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)
+            return attend(q, k, v, is_causal=True)
         if self.causal:
             hidden = _hidden(length, keys, self.window, q.dtype, q.device)
-            bias = hidden if bias is None or hidden is None else bias + hidden
-        return F.scaled_dot_product_attention(q, k, v, bias, enable_gqa=shared)
+            if hidden is not None:
+                bias = hidden if bias is None else bias + hidden
+        return attend(q, k, v, bias)
 
 
 class CrossAttention(nn.Module):
@@ -225,6 +230,9 @@ class KVCache:
     They lie in a buffer with room to spare, so that most calls only write what is new.
     """
 
+    # What is added to the products with what `extend` gives, where some of that is hidden.
+    hidden: Tensor | None = None
+
     def __init__(self, window: int | None) -> None:
         self.length = 0  # positions so far
         self._window = window
@@ -243,14 +251,19 @@ class KVCache:
         self._buffer[0, :, :, self._end : end] = keys
         self._buffer[1, :, :, self._end : end] = values
         self._end, self.length = end, self.length + new
-        kept_keys, kept_values = self._kept.unbind()
+        kept_keys, kept_values = self.kept.unbind()
         return kept_keys, kept_values
 
     def reorder(self, rows: Tensor) -> None:
         """Row i becomes what row rows[i] was; rows [R] may repeat some and leave out others."""
-        kept, size = self._kept, self._buffer.shape
+        kept, size = self.kept, self._buffer.shape
         self._buffer = self._buffer.new_empty(2, len(rows), *size[2:])
-        self._kept[:] = kept.index_select(1, rows)
+        self.kept[:] = kept.index_select(1, rows)
+
+    def rewind(self, steps: int) -> None:
+        """Forget the last positions; what a window has let go of does not come back."""
+        assert self._window is None and steps <= self.length, f"{steps} steps of {self.length}"
+        self._end, self.length = self._end - steps, self.length - steps
 
     def fork(self) -> KVCache:
         """The same keys and values for a stream that goes on apart from this one."""
@@ -258,8 +271,14 @@ class KVCache:
         other._buffer = self._buffer.clone()
         return other
 
+    def holding(self, kept: Tensor) -> KVCache:
+        """A cache at the same position that keeps `kept` [2, B, H, S, D] of so many rows."""
+        other = copy(self)
+        other._buffer, other._begin, other._end = kept, 0, kept.shape[3]
+        return other
+
     @property
-    def _kept(self) -> Tensor:
+    def kept(self) -> Tensor:
         """[2, B, H, S, D], what may still be looked at."""
         return self._buffer[..., self._begin : self._end, :]
 
@@ -269,7 +288,7 @@ class KVCache:
         room = max(2 * (kept + new.shape[2]), 2 * (self._window or 0))
         buffer = new.new_empty(2, *new.shape[:2], room, new.shape[3])
         if kept:
-            buffer[..., :kept, :] = self._kept
+            buffer[..., :kept, :] = self.kept
         return buffer
 
 

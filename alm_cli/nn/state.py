@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, ItemsView
 from typing import Any, TypeVar
 
 import torch
@@ -43,6 +43,10 @@ class State:
         """Let `part` remember `value` until its next call."""
         self._memory[part] = value
 
+    def memories(self) -> ItemsView[nn.Module, Any]:
+        """Every part that remembers something, and what."""
+        return self._memory.items()
+
     def reorder(self, rows: Tensor) -> None:
         """Go on with other rows: row i continues what row rows[i] was (beams, samples).
 
@@ -51,6 +55,11 @@ class State:
         """
         for value in self._memory.values():
             value.reorder(rows)
+
+    def rewind(self, steps: int) -> None:
+        """Forget the last steps of a sequence; all parts remember in a way that can be cut back."""
+        for value in self._memory.values():
+            value.rewind(steps)
 
     def fork(self) -> State:
         """The same memory for a stream that goes on apart from this one."""

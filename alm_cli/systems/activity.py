@@ -16,6 +16,9 @@ _LETTER, _TRACE = 0.5, 0.1
 # Speech needs so many letters, ends after so long without one, and lasts longer than these.
 _LETTERS = 2
 _HANG_S = 0.6
+# Music sounds like letters, though not like certain ones: the mean probability of the likeliest
+# letter in frames that are one, counted as if there were one frame more without any.
+_CERTAIN = 0.4
 _PAD_S = 0.2
 
 
@@ -45,8 +48,10 @@ class Activity:
                 yield block
 
         for logprobs in self._heard.logprobs(counted(), LIVE if live else FILE):
-            letters = 1 - np.exp(logprobs[:, self._silent]).sum(1)
-            for begin, end in finder.push(letters):
+            chances = np.exp(logprobs)
+            letters = 1 - chances[:, self._silent].sum(1)
+            chances[:, self._silent] = 0
+            for begin, end in finder.push(letters, chances.max(1)):
                 yield max(0.0, begin * frame_s - _PAD_S), end * frame_s + _PAD_S
         for begin, end in finder.finish():
             end_s = min(end * frame_s + _PAD_S, seen / RATE)
@@ -61,9 +66,12 @@ class _Finder:
         self._frame = 0
         self._begin, self._end, self._count = 0, 0, 0
         self._letter = False
+        self._sure, self._certain = 0, 0.0  # frames that are letters, and how surely which
 
-    def push(self, letters: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
-        """How probable a letter is in the next frames -> stretches that are over."""
+    def push(
+        self, letters: NDArray[np.float32], likeliest: NDArray[np.float32]
+    ) -> Iterator[tuple[int, int]]:
+        """How probable any letter is in the next frames, and which -> stretches that are over."""
         for place in np.flatnonzero(letters >= _TRACE).tolist():
             frame, sure = self._frame + place, bool(letters[place] >= _LETTER)
             if frame - self._end > self._hang:
@@ -73,6 +81,8 @@ class _Finder:
             # A letter may last several frames.
             self._begin = self._begin if self._count else frame
             self._count += sure and not (self._letter and frame == self._end)
+            self._sure += sure
+            self._certain += float(likeliest[place]) if sure else 0.0
             self._end, self._letter = frame + 1, sure
         self._frame += len(letters)
         if self._frame - self._end > self._hang:
@@ -80,9 +90,10 @@ class _Finder:
 
     def finish(self) -> Iterator[tuple[int, int]]:
         """What has begun, if it is speech."""
-        if self._count >= _LETTERS:
+        if self._count >= _LETTERS and self._certain >= _CERTAIN * (self._sure + 1):
             yield self._begin, self._end
         self._count, self._letter = 0, False
+        self._sure, self._certain = 0, 0.0
 
 
 def load_activity(

@@ -28,7 +28,7 @@ _BEAMS = (1000.0, inf)
 _MOST_STATES = 8192
 # How much less probable than what is heard a text that belongs to its recording is at most, for
 # each of its letters, in logarithms.
-_MOST_LOST = 3.5
+_MOST_LOST = 2.8
 # The least that a word without letters lasts.
 _LEAST_S = 0.02
 

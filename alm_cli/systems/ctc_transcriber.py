@@ -36,6 +36,9 @@ _LEAST_WORD = 0.5
 _LEAST_SEGMENT = 0.75
 # A letter alone is a knock or a note.
 _LEAST_LETTERS = 2
+# Music sounds like letters, though not like certain ones: the mean probability of a segment's
+# letters, counted as if one more had not been heard, so that few letters must be surer.
+_LEAST_CERTAIN = 0.47
 # Samples in the unit of Segment.seek.
 _SEEK = RATE // 100
 # Symbols that are less probable are not tried by the beam; and how many texts that holds.
@@ -139,6 +142,8 @@ class CtcTranscriber:
         sure = [word for word in words if word.sound >= _LEAST_WORD]
         peaks = [spike.probability for word in sure for spike in word.spikes]
         if len(peaks) < _LEAST_LETTERS or fmean(word.sound for word in sure) < _LEAST_SEGMENT:
+            return None
+        if sum(peaks) < _LEAST_CERTAIN * (len(peaks) + 1):
             return None
         texts = [word.text for word in sure]
         texts = sentence(texts) if self._restores else texts

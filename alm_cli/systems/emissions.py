@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol, cast
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from alm_cli.checkpoints.load import Loaded
 from alm_cli.errors import InputError, ModelError
 from alm_cli.runtime import inference
+from alm_cli.systems.shared_batches import SharedBatches, Ticket
 from alm_cli.systems.transcriber import RATE, Blocks
 
 Logprobs = NDArray[np.float32]
@@ -62,7 +63,10 @@ LIVE = Windows(core=4, before=6, after=2)
 
 @dataclass(frozen=True, kw_only=True)
 class Emissions:
-    """A CTC model ready to listen; `batch` windows at a time where that is faster than one."""
+    """A CTC model ready to listen; `batch` windows at a time where that is faster than one.
+
+    They may be of several recordings, which threads of their own listen to.
+    """
 
     model: CtcModel
     name: str
@@ -70,6 +74,10 @@ class Emissions:
     device: torch.device
     dtype: torch.dtype = torch.float32
     batch: int = 1
+    _shared: SharedBatches[_Window] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_shared", SharedBatches(self._heard, self.batch))
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -96,30 +104,41 @@ class Emissions:
         # The last window may be longer than others by its context: it is met before that.
         first = max(0, begin * hop - RATE * windows.after) // (RATE * windows.core)
         unwanted = begin - first * RATE * windows.core // hop
-        cut = _cut(blocks, windows, first)
-        while group := list(islice(cut, self.batch)):
-            whole = [window for window in group if not window.last]
-            rest = [window for window in group if window.last]
-            for same in filter(None, (whole, *([one] for one in rest))):
-                for rows in self._heard(same):
-                    yield rows[unwanted:]
-                    unwanted = max(0, unwanted - len(rows))
+        for rows in self._cores(_cut(blocks, windows, first)):
+            yield rows[unwanted:]
+            unwanted = max(0, unwanted - len(rows))
 
-    def _heard(self, group: list[_Window]) -> Iterator[Logprobs]:
-        """The log-probabilities of the cores of windows, which are equally long or begin it all."""
-        for length in dict.fromkeys(len(window.samples) for window in group):
-            same = [window for window in group if len(window.samples) == length]
-            waves = torch.from_numpy(np.stack([window.samples for window in same]))[:, None]
-            reduced = self.dtype is not torch.float32
-            with inference(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
-                found = cast(nn.Module, self.model)(waves.to(self.device)).float().cpu().numpy()
-            for window, logprobs in zip(same, found, strict=True):
-                first = window.core // self.model.hop
-                last = None if window.last else first + window.size // self.model.hop
-                yield logprobs[first:last]
+    def _cores(self, windows: Iterator[_Window]) -> Iterator[Logprobs]:
+        """The log-probabilities of the cores of windows."""
+        if self.batch == 1:
+            for window in windows:
+                yield from self._heard([window])
+            return
+        shared = self._shared
+        tickets: list[Ticket[_Window]] = []
+        with shared.joined():
+            try:
+                while tickets := shared.submit(list(islice(windows, self.batch))):
+                    for ticket in tickets:
+                        shared.wait([ticket])
+                        yield ticket.answer()
+            finally:
+                shared.withdraw(tickets)
+
+    def _heard(self, windows: Sequence[_Window]) -> list[Logprobs]:
+        """The log-probabilities of the cores of windows, which are equally long."""
+        waves = torch.from_numpy(np.stack([window.samples for window in windows]))[:, None]
+        reduced = self.dtype is not torch.float32
+        with inference(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
+            found = cast(nn.Module, self.model)(waves.to(self.device)).float().cpu().numpy()
+        firsts = [window.core // self.model.hop for window in windows]
+        return [
+            logprobs[first : None if window.last else first + window.size // self.model.hop]
+            for window, logprobs, first in zip(windows, found, firsts, strict=True)
+        ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Window:
     """Samples, of which `size` from `core` on are to be written down."""
 
@@ -127,6 +146,11 @@ class _Window:
     core: int
     size: int
     last: bool
+
+    @property
+    def kind(self) -> int:
+        """Equally long ones are heard together."""
+        return len(self.samples)
 
 
 def _cut(blocks: Blocks, windows: Windows, first: int) -> Iterator[_Window]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
-# How long what could be asked for now waits for others to ask for the same.
+# How long what could be asked for now waits for others to ask for the same, unless told otherwise.
 _PATIENCE_S = 0.05
 
 
@@ -53,11 +53,16 @@ class SharedBatches(Generic[Asked]):
     """Answers requests by `run`, at most `size` of one kind at a time, one batch after another.
 
     No thread is its own: of those that wait, one runs the next batch for all. It waits a moment
-    for threads that have `joined` and ask nothing yet, unless the batch is full.
+    for threads that have `joined` and ask nothing yet, unless the batch is full: `patience_s`.
     """
 
-    def __init__(self, run: Callable[[Sequence[Asked]], Sequence[Any]], size: int) -> None:
-        self._run, self.size = run, size
+    def __init__(
+        self,
+        run: Callable[[Sequence[Asked]], Sequence[Any]],
+        size: int,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        self._run, self.size, self._patience_s = run, size, patience_s
         self._changed = threading.Condition()
         self._pending: list[Ticket[Asked]] = []
         self._joined = self._waiting = 0
@@ -98,7 +103,8 @@ class SharedBatches(Generic[Asked]):
                     if batch:
                         self._answer(batch)
                     else:
-                        self._changed.wait(_PATIENCE_S)
+                        # Whoever is busy will tell when it is done.
+                        self._changed.wait(None if self._busy else self._patience_s)
             finally:
                 self._waiting -= 1
 
@@ -119,7 +125,7 @@ class SharedBatches(Generic[Asked]):
         if not kinds:
             return []
         batch = max(kinds.values(), key=lambda tickets: min(len(tickets), self.size))
-        patient = self._waiting < self._joined and batch[0].age_s < _PATIENCE_S
+        patient = self._waiting < self._joined and batch[0].age_s < self._patience_s
         return [] if patient and len(batch) < self.size else batch[: self.size]
 
     def _answer(self, batch: list[Ticket[Asked]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -14,11 +14,21 @@ from torch import Tensor
 
 from alm_cli.decoding import alignment
 from alm_cli.decoding.rules import Rules, TimestampRules
-from alm_cli.decoding.search import Bounds, Hypothesis, beams, best, draws, likeliest
+from alm_cli.decoding.search import (
+    Bounds,
+    Continuation,
+    Hypothesis,
+    beams,
+    best,
+    draws,
+    likeliest,
+)
+from alm_cli.decoding.speculation import Tally, speculate
 from alm_cli.errors import UsageError
 from alm_cli.lm.whisper import Whisper
 from alm_cli.nn.state import State
 from alm_cli.runtime import inference
+from alm_cli.systems.whisper_steps import Steps
 from alm_cli.text.tokenizer import TIMESTAMP_S, WhisperTokenizer
 
 _POSITIONS_PER_S = 50
@@ -29,13 +39,21 @@ _MOST_INITIAL = round(1.0 / TIMESTAMP_S)
 class Memory:
     """What the encoder made of some windows, [B, P, D], and what the decoder makes of that."""
 
-    def __init__(self, model: Whisper, vectors: Tensor) -> None:
-        self._model, self.vectors = model, vectors
+    def __init__(self, model: Whisper, mel: Tensor, draft: Whisper | None = None) -> None:
+        self._model, self.vectors = model, model.encode(mel)
+        # Kept for a model that may hear the same.
+        self._draft, self._mel = draft, mel if draft is not None else None
 
     @cached_property
     def state(self) -> State:
         """Before the first token; made once, however often texts are tried."""
         return self._model.listen(self.vectors)
+
+    @cached_property
+    def drafted(self) -> Memory:
+        """What the model that drafts makes of the same windows."""
+        assert self._draft is not None and self._mel is not None, "there is no draft"
+        return Memory(self._draft, self._mel)
 
 
 @dataclass(frozen=True)
@@ -139,10 +157,21 @@ Asked = Hear | Tell | Try | Align
 
 
 class Engine:
-    """Answers requests of one kind with one call of the network for each step."""
+    """Answers requests of one kind with one call of the network for each step.
 
-    def __init__(self, model: Whisper, tokenizer: WhisperTokenizer, device: torch.device) -> None:
+    With a `draft`, texts of the likeliest tokens are found one after another instead, several
+    tokens with a call; `tally` counts what became of them.
+    """
+
+    def __init__(
+        self,
+        model: Whisper,
+        tokenizer: WhisperTokenizer,
+        device: torch.device,
+        draft: Whisper | None = None,
+    ) -> None:
         self.model, self.tokenizer, self.device = model, tokenizer, device
+        self._draft, self.tally = draft, Tally()
         self._rules = lru_cache(8)(self._new_rules)
 
     def run(self, requests: Sequence[Asked]) -> Sequence[object]:
@@ -159,7 +188,7 @@ class Engine:
 
     def _hear(self, requests: Sequence[Hear]) -> list[Heard]:
         mel = torch.stack([request.mel for request in requests]).to(self.device)
-        memory = Memory(self.model, self.model.encode(mel))
+        memory = Memory(self.model, mel, self._draft)
         return [Heard(memory, place) for place in range(len(requests))]
 
     def _tell(self, requests: Sequence[Tell]) -> list[dict[str, float]]:
@@ -178,8 +207,11 @@ class Engine:
         # Of long prompts only two places matter, and the vocabulary is large.
         logits = self.model.decode(tokens, vectors, state, at=(first.sot, prompt - 1))
         no_speech = logits[:, 0].softmax(1)[:, self.tokenizer.no_speech].tolist()
-        line = _Line(self.model, vectors, state)
-        if manner.beams:
+        line = self._line(vectors, state)
+        if self._draft is not None and not manner.beams and not manner.temperature:
+            heard = [(request.heard, request.prompt) for request in requests]
+            found = [[text] for text in self._drafted(heard, vectors, state, logits[:, 1], bounds)]
+        elif manner.beams:
             found = beams(
                 line, logits[:, 1], bounds, width=manner.width, patience=manner.patience or 1.0
             )
@@ -197,6 +229,32 @@ class Engine:
             self._decoded(text, silence, manner.temperature, bounds.limit)
             for text, silence in zip(texts, no_speech, strict=True)
         ]
+
+    def _drafted(
+        self,
+        heard: Sequence[tuple[Heard, Sequence[int]]],
+        vectors: Tensor,
+        state: State,
+        logits: Tensor,
+        bounds: Bounds,
+    ) -> Iterator[Hypothesis]:
+        """The same texts as `likeliest`, one window after another: each has a length of its own."""
+        assert self._draft is not None
+        for place, (one, prompt) in enumerate(heard):
+            own = state.fork()
+            own.reorder(torch.tensor([place], device=self.device))
+            memory = one.memory.drafted.vectors[one.place : one.place + 1]
+            known = self._draft.listen(memory)
+            self._draft.decode(torch.tensor([prompt], device=self.device), memory, known, at=(-1,))
+            model = _Row(self.model, vectors[place : place + 1], own)
+            yield speculate(
+                model, _Row(self._draft, memory, known), logits[place], bounds, self.tally
+            )
+
+    def _line(self, vectors: Tensor, state: State) -> Continuation:
+        if self.device.type != "cuda":
+            return _Line(self.model, vectors, state)
+        return Steps(self.model, vectors, state, capture=True)
 
     def _align(self, request: Align) -> list[alignment.TimedWord]:
         tokenizer, text = self.tokenizer, request.text
@@ -277,6 +335,21 @@ class _Line:
 
     def reorder(self, rows: Tensor) -> None:
         self._state.reorder(rows)
+
+
+class _Row:
+    """A row of text that the model continues by several tokens at a time."""
+
+    def __init__(self, model: Whisper, vectors: Tensor, state: State) -> None:
+        self._model, self._vectors, self._state = model, vectors, state
+
+    def __call__(self, tokens: Sequence[int]) -> Tensor:
+        line = torch.tensor([tokens], device=self._vectors.device)
+        return self._model.decode(line, self._vectors, self._state)[0]
+
+    def rewind(self, count: int) -> None:
+        if count:
+            self._state.rewind(count)
 
 
 def _drawn(manner: Manner, seeks: Sequence[int], limit: int) -> Tensor | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -49,14 +49,20 @@ class WhisperTranscriber:
         *,
         device: torch.device,
         batch: int = 1,
+        draft: Whisper | None = None,
     ) -> None:
         self.name, self.weights_sha256 = name, weights_sha256
         self._model, self._tokenizer, self._device = model, tokenizer, device
-        self._batches: SharedBatches[Asked] = SharedBatches(
-            Engine(model, tokenizer, device).run, batch
-        )
+        self._drafts = draft is not None
+        self._engine = Engine(model, tokenizer, device, draft)
+        self._batches: SharedBatches[Asked] = SharedBatches(self._engine.run, batch)
         self._lock = threading.Lock()
         self._heard: Activity | None = None
+
+    @property
+    def acceptance(self) -> float | None:
+        """Which share of all drafted tokens was right so far; None where none were drafted."""
+        return self._engine.tally.acceptance
 
     def segments(self, recording: Recording, ask: TranscribeAsk) -> Iterator[Segment]:
         """Each segment as soon as it is final; see `Transcriber`.
@@ -73,6 +79,8 @@ class WhisperTranscriber:
         As if they had just been found; for clips that ascend, without leaving out what was
         imagined, which does not show in segments.
         """
+        if self._drafts and ask.beam_size is not None:
+            raise UsageError("a draft model drafts no beams", hint="--beam-size None")
         book = Phrasebook(self._tokenizer, ask, self._model.text_positions // 2 - 1)
         known = list(before)
         language = book.language
@@ -273,14 +281,50 @@ class Placement:
     batch: int = 1
 
 
-def whisper_transcriber(loaded: Loaded, path: Path, where: Placement) -> WhisperTranscriber:
+def whisper_transcriber(
+    loaded: Loaded, path: Path, where: Placement, draft: Loaded | None = None
+) -> WhisperTranscriber:
     """A transcriber of a loaded Whisper, whose tokenizer lies at `path`.
 
-    ModelError: there is no tokenizer. UsageError: there is no int8 here.
+    `draft` is a smaller one that hears the same and writes the same tokens. ModelError: there is no
+    tokenizer. UsageError: there is no int8 here, or the draft is another kind of model.
     """
     model = loaded.model
     assert isinstance(model, Whisper)
     tokenizer = load_tokenizer(path, model.vocabulary)
+    if draft is not None:
+        _check_draft(draft, loaded)
+    small = None if draft is None else _placed(cast(Whisper, draft.model), where)
+    return WhisperTranscriber(
+        _placed(model, where),
+        tokenizer,
+        loaded.name,
+        loaded.weights_sha256,
+        device=where.device,
+        batch=where.batch,
+        draft=small,
+    )
+
+
+def _check_draft(draft: Loaded, loaded: Loaded) -> None:
+    """UsageError: it hears or writes other things."""
+    sizes = [
+        (m.vocabulary, m.bands, m.audio_positions, m.text_positions)
+        if isinstance(m := one.model, Whisper)
+        else None
+        for one in (draft, loaded)
+    ]
+    if sizes[0] != sizes[1]:
+        raise UsageError(
+            f"{draft.name} cannot draft for {loaded.name}",
+            hint="a smaller Whisper with the same tokens and bands can: whisper-tiny for"
+            " whisper-small, whisper-tiny.en for whisper-small.en, whisper-large-v3-turbo for"
+            " whisper-large-v3",
+        )
+
+
+def _placed(model: Whisper, where: Placement) -> Whisper:
+    """The model where it computes, and as."""
     # Again for inference: that is when matrices that are used together are laid side by side.
     model = place(model, where.device, where.dtype).eval()
     if where.int8:
@@ -289,11 +333,4 @@ def whisper_transcriber(loaded: Loaded, path: Path, where: Placement) -> Whisper
         pack_int8(model)
     else:
         pack_exactly(model.decoder)
-    return WhisperTranscriber(
-        model,
-        tokenizer,
-        loaded.name,
-        loaded.weights_sha256,
-        device=where.device,
-        batch=where.batch,
-    )
+    return model

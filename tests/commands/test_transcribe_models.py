@@ -16,6 +16,7 @@ from typer.testing import Result
 
 from alm_cli.catalog import CATALOG
 from alm_cli.files.audio import open_writer, read_audio
+from alm_cli.nn.packed import can_pack
 
 Alm = Callable[..., Result]
 RATE = 16_000
@@ -164,6 +165,40 @@ def test_texts_depend_on_the_seed_and_on_no_batch(
     assert texts("two", "--batch-size", 2) == expected
     assert texts("three", "--batch-size", 3) == expected
     assert texts("other", "--seed", 1) != expected
+
+
+@pytest.mark.oracle
+def test_a_draft_and_other_numbers_are_asked_for_by_name(
+    alm: Alm, folder: Path, recordings: list[Path], tmp_path: Path
+) -> None:
+    def told(*more: object) -> dict[str, Any]:
+        line = ("transcribe", recordings[0], "-m", folder, "-o", tmp_path / "a.txt", "--overwrite")
+        result = alm(*line, *ONCE, *GERMAN, "--json", *more)
+        assert result.exit_code == 0, result.stderr
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    greedy = ("--beam-size", "None")
+    assert "dtype" not in told(*greedy) and "drafts_accepted" not in told(*greedy)
+    text = (tmp_path / "a.txt").read_text(encoding="utf-8")
+    assert told(*greedy, "--draft-model", folder)["drafts_accepted"] == 1
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == text
+    refused = alm("transcribe", recordings[0], "-m", folder, "--draft-model", folder)
+    assert refused.exit_code == 2
+    assert "--beam-size None" in refused.stderr
+    assert told(*greedy, "--dtype", "bfloat16")["dtype"] == "bfloat16"
+    if can_pack():
+        assert told(*greedy, "--dtype", "int8")["dtype"] == "int8"
+    assert alm("transcribe", recordings[0], "--dtype", "int8").exit_code == 2
+    assert alm("transcribe", recordings[0], "-m", folder, "--draft-model", "nobody").exit_code == 3
+
+
+def test_silence_is_said_to_be_silent(alm: Alm, tmp_path: Path) -> None:
+    with open_writer(tmp_path / "a.wav", rate=RATE, channels=1) as writer:
+        writer.write(np.zeros((1, RATE), np.float32))
+    result = alm("transcribe", tmp_path / "a.wav")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no speech was found" in result.stderr
 
 
 @pytest.mark.oracle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from alm_cli.checkpoints.load import Loaded
 from alm_cli.encoders.alm_asr import AlmAsr, AlmAsrConfig
 from alm_cli.errors import InputError, ModelError, UsageError
+from alm_cli.systems.activity import Activity
 from alm_cli.systems.align import load_aligner
 from alm_cli.systems.ctc_transcriber import CtcTranscriber, ctc_transcriber, sentence
 from alm_cli.systems.emissions import FILE, LIVE, Emissions, Windows
@@ -296,6 +298,65 @@ def test_windows_in_batches_are_those_alone() -> None:
         for batch in (1, 3)
     ]
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+class Batches(Tones):
+    """Tones that note how many windows are heard at a time."""
+
+    def __init__(self, vocabulary: tuple[str, ...]) -> None:
+        super().__init__(vocabulary)
+        self.sizes: list[int] = []
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(wave))
+        return super().forward(wave)
+
+
+def test_windows_of_several_recordings_are_heard_together_and_written_as_alone() -> None:
+    vocabulary = (*LETTERS, "é")  # so that nothing is searched
+    recordings = [speak(long_text(160, seed)) for seed in range(3)]
+    model = Batches(vocabulary)
+    heard = Emissions(model=model, name="", weights_sha256="", device=torch.device("cpu"), batch=3)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda samples: written(samples, heard=heard), recordings))
+    for segments, samples in zip(found, recordings, strict=True):
+        alone = written(samples, heard=tones(vocabulary))
+        assert [segment.text for segment in segments] == [segment.text for segment in alone]
+        assert [segment.tokens for segment in segments] == [segment.tokens for segment in alone]
+    assert max(model.sizes) > 1
+
+
+def test_a_recording_that_nobody_listens_to_any_more_leaves_no_window_behind() -> None:
+    heard = replace(tones(), batch=2)
+    windows = heard.logprobs([speak(long_text(60))], Windows(core=4, before=2, after=2))
+    assert len(next(windows))
+    windows.close()  # type: ignore[attr-defined]
+    assert written(speak(TEXT), heard=heard) == written(speak(TEXT))
+
+
+@pytest.mark.parametrize(("sure", "letters", "said"), [(0.9, 3, 1), (0.45, 3, 0), (0.55, 9, 1)])
+def test_what_sounds_like_letters_but_like_none_for_certain_is_not_written(
+    sure: float, letters: int, said: int
+) -> None:
+    """Music: that a letter is heard is certain, which one is not; few letters must be surer."""
+    rows = np.full((letters * 4 + 80, len(LETTERS)), 1e-4, np.float32)
+    rows[:, 0] = 1.0
+    for place in range(letters):
+        rows[40 + 4 * place] = (1 - sure) / len(LETTERS)
+        rows[40 + 4 * place, 3 + place] = sure
+    logprobs = np.log(rows / rows.sum(1, keepdims=True))
+
+    class Fixed(Tones):
+        def forward(self, wave: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+            return torch.from_numpy(logprobs)[None]
+
+    vocabulary = (*LETTERS, "é")  # so that no spelling helps
+    model = Fixed(vocabulary)
+    logprobs = np.pad(logprobs, ((0, 0), (0, 1)), constant_values=-30.0)
+    heard = Emissions(model=model, name="", weights_sha256="", device=torch.device("cpu"))
+    samples = np.zeros(len(logprobs) * 320, np.float32)
+    assert len(written(samples, heard=heard)) == said
+    assert len(Activity(heard).speech(samples)) == said
 
 
 def test_models_without_letters_are_refused() -> None:
