@@ -20,8 +20,10 @@ from alm_cli.commands import (
     encode,
     info,
     models,
+    speak,
     transcribe,
     verify,
+    voices,
 )
 from alm_cli.commands.spellings import WhisperSpellings
 from alm_cli.errors import AlmError
@@ -108,6 +110,8 @@ app.command()(encode.encode)
 app.command()(decode.decode)
 app.command(cls=WhisperSpellings)(transcribe.transcribe)
 app.command()(align.align)
+app.command()(speak.speak)
+app.command()(voices.voices)
 app.command()(convert.convert)
 app.command()(info.info)
 app.command()(verify.verify)

@@ -82,6 +82,18 @@ class Settings:
             return tuple(value)
         return self._refuse(key, "a list of positive numbers", default)
 
+    def amount(self, key: str, default: float) -> float:
+        """A positive number."""
+        value = self._get(key, default)
+        return float(value) if _amount(value) else self._refuse(key, "a positive number", default)
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """Up to 1,000 short texts, none by default."""
+        value = self._get(key, ())
+        if isinstance(value, list | tuple) and len(value) <= 1000 and all(map(_name, value)):
+            return tuple(value)
+        return self._refuse(key, "a list of names", ())
+
     def truth(self, key: str, default: bool) -> bool:
         """True or false."""
         value = self._get(key, default)
@@ -90,6 +102,11 @@ class Settings:
     def within(self, key: str, value: int, most: int = 256) -> int:
         """`value`, made of the setting `key`, if it is from 1 to `most`; else 1."""
         return value if 1 <= value <= most else self._refuse(key, f"within 1 to {most} as used", 1)
+
+    def require(self, key: str, holds: bool, wanted: str) -> None:
+        """Refuse the value of `key` unless something `holds`; `wanted` says how it should be."""
+        if not holds:
+            self._refuse(key, wanted, None)
 
     def only(self, key: str, *supported: object) -> None:
         """The values that can be built; the first is what an absent key means."""
@@ -121,6 +138,10 @@ class Settings:
 
 def _whole(value: object) -> bool:
     return type(value) is int and 1 <= value <= _MOST
+
+
+def _name(value: object) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= 100
 
 
 def _amount(value: object) -> bool:

@@ -16,6 +16,7 @@ from alm_cli.catalog import ModelCard, families, family_of, find_card
 from alm_cli.checkpoints.family import Family, SettingsError
 from alm_cli.checkpoints.fetch import fetch
 from alm_cli.checkpoints.keymap import Step
+from alm_cli.checkpoints.licences import require
 from alm_cli.checkpoints.reader import Checkpoint, open_checkpoint, read_json
 from alm_cli.errors import ModelError
 
@@ -41,6 +42,8 @@ def load(source: ModelCard | str | Path, *, offline: bool | None = None) -> Load
     card = _card(source)
     if card is not None and not card.source:
         return _formula(card)
+    if card is not None:
+        require(card)
     path = _path(source) if card is None else fetch(card, offline=offline)
     checkpoint = open_checkpoint(path)
     family, raw = _described(card, path, checkpoint)

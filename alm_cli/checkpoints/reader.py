@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -19,8 +19,13 @@ from alm_cli.checkpoints.keymap import Shape
 from alm_cli.errors import ModelError
 
 INDEX, _TORCH_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
-_SINGLE = "model.safetensors"
+_SINGLE, _TORCH_SINGLE = "model.safetensors", "pytorch_model.bin"
+# Beside the weights of the authors' own program: those in the names of the hub's.
+_HUB_INDEX = "transformers.safetensors.index.json"
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".th", ".ckpt")
+# Files that are one model together, in folders without a whole one. What stands before the first
+# underscore goes before the names of their tensors, which are the same in all of them.
+_TOGETHER = (("text_2.pt", "coarse_2.pt", "fine_2.pt"), ("text.pt", "coarse.pt", "fine.pt"))
 # Where training programs put the state dictionary.
 _WRAPPERS = ("state_dict", "model", "best_state", "generator", "model_state_dict")
 
@@ -53,6 +58,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """The weights in a folder or a file; a ModelError says what is wrong with them."""
     files = weight_files(path)
     parts = [_torch_file(file) if file.suffix in TORCH_SUFFIXES else _file(file) for file in files]
+    if tuple(file.name for file in files) in _TOGETHER:
+        return _together(parts)
     if len(parts) == 1:
         return parts[0]
     homes: dict[str, Checkpoint] = {}
@@ -65,18 +72,38 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(shapes, files, lambda name: homes[name].read(name))
 
 
+def _together(parts: Sequence[Checkpoint]) -> Checkpoint:
+    """Files with tensors of the same names as one checkpoint, each name with that of its file."""
+    named = {part.files[0].stem.partition("_")[0]: part for part in parts}
+    shapes = {f"{name}.{key}": x for name, part in named.items() for key, x in part.shapes.items()}
+    files = tuple(part.files[0] for part in parts)
+
+    def read(key: str) -> Tensor:
+        name, _, rest = key.partition(".")
+        return named[name].read(rest)
+
+    return Checkpoint(shapes, files, read, {name: part.said for name, part in named.items()})
+
+
 def weight_files(path: Path) -> tuple[Path, ...]:
     """The files that hold the weights of a model folder, or the file itself."""
     if path.is_file():
         return _sharded(path) if path.name.endswith(".index.json") else (path,)
+    if (path / _HUB_INDEX).is_file():
+        return _sharded(path / _HUB_INDEX)
     if (path / _SINGLE).is_file():
         return (path / _SINGLE,)
     for index in (INDEX, _TORCH_INDEX):
         if (path / index).is_file():
             return _sharded(path / index)
-    candidates = sorted(path.glob("*.safetensors")) or [
-        file for file in sorted(path.glob("*")) if file.suffix in TORCH_SUFFIXES
-    ]
+    candidates = sorted(path.glob("*.safetensors"))
+    if not candidates:
+        if (path / _TORCH_SINGLE).is_file():
+            return (path / _TORCH_SINGLE,)
+        for names in _TOGETHER:
+            if all((path / name).is_file() for name in names):
+                return tuple(path / name for name in names)
+        candidates = [file for file in sorted(path.glob("*")) if file.suffix in TORCH_SUFFIXES]
     if len(candidates) == 1:
         return (candidates[0],)
     found = f"which of {', '.join(file.name for file in candidates)}?" if candidates else "none"

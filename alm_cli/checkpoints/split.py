@@ -2,58 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from alm_cli.checkpoints.keymap import Combine, KeyMap, Shape, Step, Verb
+
+Sizes = Callable[[str, Mapping[str, Shape]], Sequence[int] | None]
 
 
 class SplitKeyMap(KeyMap):
     """A map that sees some tensors in equal parts, stacked along their first axis.
 
-    `stacked` has the last word of their names and the names of the parts: with
+    `stacked` has the last word of their names, or the last few, and the names of the parts: with
     `{"in_proj_weight": ("q", "k", "v")}`, verbs find the first third of `a.in_proj_weight` under
-    the name `a.in_proj_weight.q`.
+    the name `a.in_proj_weight.q`. `sizes` tells those of the parts where they are not equal, from
+    the name and all shapes; None where they are.
     """
 
-    def __init__(self, stacked: Mapping[str, tuple[str, ...]], *verbs: Verb) -> None:
+    def __init__(
+        self, stacked: Mapping[str, tuple[str, ...]], *verbs: Verb, sizes: Sizes | None = None
+    ) -> None:
         super().__init__(*verbs)
         self._stacked = dict(stacked)
+        self._sizes = sizes
 
     def plan(self, theirs: Mapping[str, Shape], ours: Mapping[str, Shape]) -> list[Step]:
         """How their tensors become our parameters; a ModelError lists everything that misfits."""
         whole: dict[str, _Part] = {}
         seen: dict[str, Shape] = {}
         for name, shape in theirs.items():
-            parts = self._stacked.get(name.rpartition(".")[2], ())
-            if not parts or not shape or shape[0] % len(parts):
+            words = name.split(".")
+            ends = (".".join(words[place:]) for place in range(len(words)))
+            parts = next((self._stacked[end] for end in ends if end in self._stacked), ())
+            sizes = self._sizes(name, theirs) if self._sizes and parts else None
+            if sizes is None and parts and shape and shape[0] % len(parts) == 0:
+                sizes = (shape[0] // len(parts),) * len(parts)
+            if sizes is None:
                 seen[name] = shape
                 continue
-            for index, part in enumerate(parts):
-                whole[f"{name}.{part}"] = _Part(name, index, len(parts))
-                seen[f"{name}.{part}"] = (shape[0] // len(parts), *shape[1:])
+            for index, (part, size) in enumerate(zip(parts, sizes, strict=True)):
+                whole[f"{name}.{part}"] = _Part(name, index, tuple(sizes))
+                seen[f"{name}.{part}"] = (size, *shape[1:])
         return [_whole(step, whole) for step in super().plan(seen, ours)]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One of `count` equal parts of a tensor."""
+    """One of several parts of a tensor, of these sizes; all of it where there are none."""
 
     name: str
-    index: int
-    count: int
+    index: int = 0
+    sizes: tuple[int, ...] = ()
 
     def of(self, tensor: Tensor) -> Tensor:
-        """tensor [count * N, ...] -> [N, ...], a copy, so that the rest need not be kept."""
-        return tensor.chunk(self.count)[self.index].clone()
+        """tensor [sum(sizes), ...] -> [size, ...], a copy, so that the rest need not be kept."""
+        return torch.split(tensor, list(self.sizes))[self.index].clone() if self.sizes else tensor
 
 
 def _whole(step: Step, whole: Mapping[str, _Part]) -> Step:
     """The step in terms of the tensors that are in the checkpoint."""
-    parts = [whole.get(source, _Part(source, 0, 1)) for source in step.sources]
-    if all(part.count == 1 for part in parts):
+    parts = [whole.get(source, _Part(source)) for source in step.sources]
+    if not any(part.sizes for part in parts):
         return step
 
     def combine(*tensors: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def make_share(share: Share, encoding: Encoding, report: Report, lanes: int) -> 
     def write(task: Task, pieces: Iterator[Tokens | Latents]) -> None:
         share.write(task, encoding.encoded(task, pieces))
 
-    steps = Steps(encoding.read, encoding.work, write)
+    steps = Steps(encoding.read, encoding.work, write, encoding.together)
     try:
         return run_each(share.tasks(), steps, report, together=lanes, earlier=share.earlier)
     finally:

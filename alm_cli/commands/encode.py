@@ -91,6 +91,7 @@ def encode(
         device=device,
         dtype=dtype,
         threads=threads,
+        batch=None if batch_size == options.AUTO else batch.lanes,
     )
     if loudness is not None and STDIN in batch.inputs:
         raise UsageError("--loudness hears a recording twice", hint="give a file")

@@ -29,13 +29,16 @@ ChannelMode = Literal["mono", "dual", "native"]
 _MODES = ("mono", "dual", "native")
 # Audio is read in blocks of this many seconds; for --stream in short ones, as it arrives.
 _BLOCK_S, _STREAM_BLOCK_S = 2.0, 0.05
+# Recordings in work at a time on a GPU, unless told otherwise.
+_TOGETHER = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What decides about the tokens, and where they are computed; contradictions raise UsageError.
 
-    `rate` and `raw_channels` are those of `raw` samples. It can be sent to other machines.
+    `rate` and `raw_channels` are those of `raw` samples; `batch` recordings are worked on at a
+    time, None leaves that to the device. It can be sent to other machines.
     """
 
     model: str
@@ -57,6 +60,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "float32"
     threads: int | None = None
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         if self.codebooks is not None and self.bitrate is not None:
@@ -103,7 +107,11 @@ class Settings:
             from alm_cli.systems.codec import load_codec
 
             return load_codec(
-                self.model, device=self.device, dtype=self.dtype, threads=self.threads
+                self.model,
+                device=self.device,
+                dtype=self.dtype,
+                threads=self.threads,
+                rows=self._rows(),
             )
         from alm_cli.systems.units import load_units
 
@@ -116,6 +124,12 @@ class Settings:
             dtype=self.dtype,
             threads=self.threads,
         )
+
+    def _rows(self) -> int:
+        """How many recordings go through the model together: on a GPU, those in work."""
+        from alm_cli.runtime import device_of
+
+        return 1 if device_of(self.device).type == "cpu" else self.batch or _TOGETHER
 
     def asked(self, encoding: Encoding) -> Mapping[str, object]:
         """What must be the same for two runs to give the same tokens."""
@@ -153,7 +167,13 @@ class Encoding:
 
     def steps(self) -> Steps[Chunk, Tokens | Latents]:
         """From files to files."""
-        return Steps(self.read, self.work, self.write)
+        return Steps(self.read, self.work, self.write, together=self.together)
+
+    @property
+    def together(self) -> int:
+        """How many recordings are in work at a time."""
+        rows = 1 if self.codec.batches is None else self.codec.batches.rows
+        return self.settings.batch or rows
 
     def read(self, task: Task) -> Iterator[Chunk]:
         """The recording in blocks, an empty one first: whoever waits learns its rate at once."""
@@ -182,16 +202,17 @@ class Encoding:
         agreement = None if self._compared.is_set() else self.codec.agreement(stream)
         self._compared.set()  # one recording is enough to tell
         length = 0
-        for chunk in chunks:
-            length += chunk.samples.shape[1]
-            task.seconds = length / reader.rate
-            if agreement is not None:
-                agreement.push(chunk.samples)
-            yield from stream.push(chunk.samples)
-        if not length:
-            start, _ = task.item.section or (0, None)
-            raise InputError(f"ends before {start:g} s" if start else "holds no audio")
-        yield from stream.finish()
+        with self.codec.joined():
+            for chunk in chunks:
+                length += chunk.samples.shape[1]
+                task.seconds = length / reader.rate
+                if agreement is not None:
+                    agreement.push(chunk.samples)
+                yield from stream.push(chunk.samples)
+            if not length:
+                start, _ = task.item.section or (0, None)
+                raise InputError(f"ends before {start:g} s" if start else "holds no audio")
+            yield from stream.finish()
         if agreement is not None:
             share = task.facts["agreement"] = round(agreement.share(), 4)
             told = f"{100 * share:.1f} % of the first {SECONDS:g} s has the codes of float32"

@@ -52,6 +52,9 @@ _LABELS = {
     "weights_sha256": ("weights", ""),
     "source": ("source", ""),
     "licence": ("licence", ""),
+    "restricted": ("restricted", ""),
+    "voices": ("voices", ""),
+    "longest": ("longest line", "characters"),
     "program": ("made by", ""),
 }
 
@@ -129,7 +132,7 @@ def card_facts(card: ModelCard) -> Facts:
     # What recognisers write is text, however they write it.
     tokens = card.task != "recogniser"
     return {
-        "kind": "model" if tokens else "recogniser",
+        "kind": card.task if card.task in ("recogniser", "speaker") else "model",
         "name": card.name,
         "note": card.note,
         "rate": card.rate,
@@ -137,7 +140,15 @@ def card_facts(card: ModelCard) -> Facts:
         "parameters": card.parameters,
         "source": card.source or "a formula, without weights",
         "licence": card.licence,
+        **({"restricted": _restriction(card)} if card.restricted else {}),
     }
+
+
+def _restriction(card: ModelCard) -> str:
+    from alm_cli.checkpoints.licences import is_accepted
+
+    accepted = "accepted" if is_accepted(card) else "to be accepted with --accept-license"
+    return f"not for every use; {accepted}"
 
 
 def _sizes(rate: TokenRate, sample_rate: int, channels: int, dimension: int) -> Facts:
@@ -236,8 +247,23 @@ def _token_facts(path: Path, reader: Reader | None) -> Facts:
 
 def _model_facts(name: str) -> Facts:
     from alm_cli.systems.codec import load_codec
+    from alm_cli.systems.speaker import load_speaker
 
-    codec = load_codec(name, device="cpu")
+    try:
+        codec = load_codec(name, device="cpu")
+    except ModelError as error:
+        try:
+            speaker = load_speaker(name, device="cpu")
+        except ModelError:
+            raise error from None
+        return {
+            "kind": "speaker",
+            "name": speaker.name,
+            "rate": speaker.rate,
+            "voices": ", ".join(speaker.voices) or "recordings",
+            "longest": speaker.longest,
+            "weights_sha256": speaker.weights_sha256,
+        }
     sizes = codec.vocabularies
     rate = TokenRate(
         frame_rate=codec.frame_rate,

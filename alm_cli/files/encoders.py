@@ -43,13 +43,21 @@ class PcmSink:
     """
 
     def __init__(
-        self, target: BinaryIO, form: RawFormat, *, wav: bool, length: int | None, seekable: bool
+        self,
+        target: BinaryIO,
+        form: RawFormat,
+        *,
+        wav: bool,
+        length: int | None,
+        seekable: bool,
+        comment: str | None = None,
     ) -> None:
         self._target, self._form, self._wav, self._seekable = target, form, wav, seekable
+        self._comment = comment
         self._promised, self._frames = length, 0
         self._rf64 = length is not None and needs_rf64(form, length)
         if wav:
-            write_all(target, wav_header(form, length, rf64=self._rf64))
+            write_all(target, self._header(length))
 
     def write(self, block: Samples) -> None:
         """Append [n, C]."""
@@ -66,8 +74,11 @@ class PcmSink:
             write_all(self._target, b"\0")
         if self._seekable and self._frames != self._promised:
             self._target.seek(0)
-            write_all(self._target, wav_header(self._form, self._frames, rf64=self._rf64))
+            write_all(self._target, self._header(self._frames))
         self._target.flush()
+
+    def _header(self, frames: int | None) -> bytes:
+        return wav_header(self._form, frames, rf64=self._rf64, comment=self._comment)
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,14 @@ class SoundfileSink:
     """FLAC, Ogg Vorbis, Opus or MP3, through a temporary file where the target is a pipe."""
 
     def __init__(
-        self, target: BinaryIO, format: str, rate: int, channels: int, *, seekable: bool
+        self,
+        target: BinaryIO,
+        format: str,
+        rate: int,
+        channels: int,
+        *,
+        seekable: bool,
+        comment: str | None = None,
     ) -> None:
         import soundfile as sf
 
@@ -115,6 +133,8 @@ class SoundfileSink:
                 compression_level=self._kind.level,
                 closefd=False,
             )
+            if comment:
+                self._encoder.comment = comment
             self._resources = resources.pop_all()
 
     def write(self, block: Samples) -> None:

@@ -14,6 +14,7 @@ _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")  # after the two byte
 _UNKNOWN = 0xFFFFFFFF
 _MAX_CHUNKS = 4096  # before the sound: more is an attack, not a recording
 _MAX_BODY = 64  # bytes of a chunk that are looked at
+_ROOM = 2048  # bytes that headers, comments included, do not exceed
 
 _ENCODINGS = {
     (_PCM, 1): "u8",
@@ -99,16 +100,19 @@ def _sound_size(size: int, riff_size: int, position: int) -> int | None:
 
 def needs_rf64(form: RawFormat, frames: int) -> bool:
     """Whether the sizes of `frames` samples per channel exceed 32 bits."""
-    return frames * form.frame_bytes > _UNKNOWN - 256
+    return frames * form.frame_bytes > _UNKNOWN - _ROOM
 
 
-def wav_header(form: RawFormat, frames: int | None, *, rf64: bool = False) -> bytes:
+def wav_header(
+    form: RawFormat, frames: int | None, *, rf64: bool = False, comment: str | None = None
+) -> bytes:
     """The bytes before the sound, as long for any number of frames; None: length unknown.
 
     What does not fit 32 bits is written as RF64 if asked, else as unknown length, which readers
-    take to reach to the end of the file.
+    take to reach to the end of the file. A comment stands before the sound, where streams have
+    room for it.
     """
-    described = _chunk(b"fmt ", _describe(form))
+    described = _chunk(b"fmt ", _describe(form)) + (_information(comment) if comment else b"")
     if frames is not None and needs_rf64(form, frames) and not rf64:
         frames = None
     size = _UNKNOWN if frames is None else frames * form.frame_bytes
@@ -132,6 +136,12 @@ def _describe(form: RawFormat) -> bytes:
         return struct.pack("<HHIIHH", code, *numbers) + bytes(2 if code == _FLOAT else 0)
     extension = struct.pack("<HHIH", 22, bits, 0, code) + _GUID_TAIL
     return struct.pack("<HHIIHH", _EXTENSIBLE, *numbers) + extension
+
+
+def _information(comment: str) -> bytes:
+    """A LIST chunk of the kind INFO with one entry, that of a comment."""
+    text = comment.encode() + b"\0"
+    return _chunk(b"LIST", b"INFO" + _chunk(b"ICMT", text + b"\0" * (len(text) % 2)))
 
 
 def _chunk(tag: bytes, body: bytes) -> bytes:

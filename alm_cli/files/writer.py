@@ -132,12 +132,13 @@ def open_writer(
     channels: int,
     format: str | None = None,
     length: int | None = None,
+    comment: str | None = None,
 ) -> AudioWriter:
     """Begin a recording in a file or pipe; raises InputError, and UsageError for the format.
 
     Without `format` the suffix decides, and a pipe gets WAV. `length` is the number of samples per
     channel if it is known: then even a pipe gets a complete WAV header. Compressed formats reach a
-    pipe when they are closed.
+    pipe when they are closed. `comment` goes into the metadata of formats that have some.
     """
     name = name_of(target)
     format = format or (format_of(target) if isinstance(target, Path) else "wav")
@@ -151,9 +152,9 @@ def open_writer(
         if kind.encoding:
             form = RawFormat(kind.encoding, rate, channels)
             wav = kind.suffix == ".wav"
-            sink = PcmSink(file, form, wav=wav, length=length, seekable=seekable)
+            sink = PcmSink(file, form, wav=wav, length=length, seekable=seekable, comment=comment)
         else:
-            sink = SoundfileSink(file, format, rate, channels, seekable=seekable)
+            sink = SoundfileSink(file, format, rate, channels, seekable=seekable, comment=comment)
         return AudioWriter(sink, name, kind, resources.pop_all())
 
 

@@ -104,7 +104,8 @@ def unknown(text: str, tokenizer: Tokenizer, manner: Manner, vocabulary: int) ->
 
 def _plain(text: str, manner: Manner) -> str:
     """The text with what the model knows in place of what it does not."""
-    text = " ".join(text.translate(str.maketrans(dict(manner.replaced))).split())
+    table = {ord(old): new for old, new in manner.replaced.items()}
+    text = " ".join(text.translate(table).split())
     # What was in quotes may have left a mark of its own before that of the sentence.
     text = re.sub(rf"([{_FINAL}])\s*[,;:]", r"\1", text)
     text = text if manner.semicolons else text.replace(";", ",")

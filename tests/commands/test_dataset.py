@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,14 @@ import pytest
 from typer.testing import Result
 
 import alm_cli
+from alm_cli.commands.dataset import make_share
+from alm_cli.commands.encoding import Settings
 from alm_cli.files.audio import open_writer, read_audio
 from alm_cli.files.shards import read_index
+from alm_cli.jobs.dataset import Cut, Share, prepare
+from alm_cli.jobs.plan import Entry, find_entries
+from alm_cli.jobs.report import make_report
+from alm_cli.systems.codec import load_codec
 
 Alm = Callable[..., Result]
 Record = Callable[..., Path]
@@ -93,6 +101,24 @@ def test_shards_are_the_same_by_any_way(
     words = ("encode", tree, "-r", "-m", small, "-o", tmp_path / "out", "--shards", 3)
     assert alm(*words, *way).exit_code == 1
     assert shards_of(tmp_path / "out") == expected
+
+
+def test_shards_are_the_same_when_blocks_go_together(
+    tree: Path, small: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    """As on a GPU: eight recordings in work, their blocks as rows of one batch."""
+    out, suffixes = tmp_path / "out", {".wav"}
+    loaded = Settings(model=str(small)).load()
+    encoding = replace(loaded, codec=load_codec(small, rows=8))
+    assert (loaded.together, encoding.together) == (1, 8)
+
+    def entries() -> Iterable[Entry]:
+        return find_entries([str(tree)], suffixes=suffixes, recursive=True)
+
+    dataset = prepare(out, {}, Cut(shards=3), entries)
+    report = make_report("encode", io.StringIO(), None, quiet=True, verbose=False)
+    assert make_share(Share(dataset, range(3)), encoding, report, 1).done == 10
+    assert shards_of(out) == expected
 
 
 def test_jobs_share_the_shards(
