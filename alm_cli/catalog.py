@@ -8,8 +8,9 @@ from typing import Literal
 
 from alm_cli.errors import ModelError
 
-# A decoder reads the tokens of a codec and makes none; a recogniser writes down speech.
-Task = Literal["codec", "decoder", "recogniser"]
+# A decoder reads the tokens of a codec and makes none; a recogniser writes down speech, a speaker
+# says text.
+Task = Literal["codec", "decoder", "recogniser", "speaker"]
 
 _SAFETENSORS = ("config.json", "*.safetensors", "*.safetensors.index.json")
 _ASSET = "asset:"
@@ -23,7 +24,8 @@ class ModelCard:
     which `files` are fetched, or empty for a formula, which has no files. Rates are in hertz,
     `parameters` counts the weights in use; `vocabularies` is empty for features, of which there
     are `dimension` a frame; `strides` are those of `Origin`. `model_types` are those of config.json
-    files that the family reads, by default its own name.
+    files that the family reads, by default its own name. Not everything may be done with the
+    weights of a `restricted` model: `licence` says what, and has to be accepted once.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ModelCard:
     dimension: int = 0
     strides: tuple[int, ...] = ()
     model_types: tuple[str, ...] = ()
+    restricted: bool = False
 
     @property
     def asset(self) -> str | None:
@@ -52,6 +55,9 @@ class ModelCard:
         repository, _, revision = self.source.partition("@")
         return repository, revision
 
+
+# What the package pocket-tts 4.0.1 takes its voices from, for all of its models.
+_POCKET = "a7056f505a4a8ca72d8b5fb1440071d6f1a35739"
 
 CATALOG = (
     ModelCard(
@@ -77,6 +83,19 @@ CATALOG = (
         rate=16_000,
         frame_rate=50.0,
         vocabularies=(29,),
+    ),
+    ModelCard(
+        name="alm-tts",
+        task="speaker",
+        family="alm_cli.lm.alm_tts",
+        source="asset:alm-tts",
+        note="English, six synthetic voices, ours, in the package",
+        licence="Apache-2.0",
+        parameters=9_201_602,
+        rate=24_000,
+        frame_rate=25.0,
+        vocabularies=(1024,) * 8,
+        model_types=("alm_tts",),
     ),
     ModelCard(
         name="encodec-24khz",
@@ -479,10 +498,198 @@ CATALOG = (
         vocabularies=(65_536,),
         model_types=("neucodec",),
     ),
+    *(
+        ModelCard(
+            name=f"mms-tts-{code}",
+            task="speaker",
+            family="alm_cli.lm.vits",
+            source=f"facebook/mms-tts-{code}@{revision}",
+            note=f"says {language}; a folder with any other language of MMS works as well",
+            licence="Apache-2.0 for the code, CC-BY-NC-4.0 for the weights",
+            parameters=28_265_755 + 192 * characters,
+            rate=16_000,
+            frame_rate=62.5,
+            vocabularies=(),
+            dimension=192,
+            files=(*_SAFETENSORS, "vocab.json", "tokenizer_config.json"),
+            restricted=True,
+        )
+        for code, language, characters, revision in (
+            ("eng", "English", 38, "c71de0fe7204c83f1c10820a7d696d0b450048ba"),
+            ("ben", "Bengali", 74, "0da99de6074c8829121cdabfbdba423af18e8e56"),
+            ("guj", "Gujarati", 60, "b72e80a7eeca90b72e0af2e2d00b77a336ce242d"),
+            ("hin", "Hindi", 72, "1d83b223ec78e30b944f7d96bd117eb3d7023303"),
+            ("kan", "Kannada", 75, "30e3c5d533e8c559c10bf0d25637fea51b95bd7c"),
+            ("mal", "Malayalam", 84, "893b8c6442d6a630896d1d3ac0f429094ddfae82"),
+            ("mar", "Marathi", 73, "7af4a6db1df2eb20042d24cc7c180a492df1cc13"),
+            ("ory", "Odia", 76, "581f221219b728fab4d53efb24e18134bd1a9e28"),
+            ("tam", "Tamil", 58, "e9cf59dae34f0f51e3b1842876a658e4516f9fe4"),
+            ("tel", "Telugu", 65, "dea6807154acc01918581982dcd40a116882a14d"),
+        )
+    ),
+    ModelCard(
+        name="vits-ljs",
+        task="speaker",
+        family="alm_cli.lm.vits",
+        # The head of the main branch: what is in the caches of others.
+        source="kakao-enterprise/vits-ljs@3bcb8321394f671bd948ebf0d086d694dda95464",
+        note="says English phonemes; English text where espeak-ng is installed",
+        licence="MIT",
+        parameters=28_299_931,
+        rate=22_050,
+        frame_rate=22_050 / 256,
+        vocabularies=(),
+        dimension=192,
+        files=(*_SAFETENSORS, "pytorch_model.bin", "vocab.json", "tokenizer_config.json"),
+    ),
+    ModelCard(
+        name="speecht5",
+        task="speaker",
+        family="alm_cli.lm.speecht5",
+        source="microsoft/speecht5_tts@30fcde30f19b87502b8435427b5f5068e401d5f6",
+        note="says English in the voice of an x-vector, 512 numbers in a file",
+        licence="MIT",
+        parameters=144_431_684,
+        rate=16_000,
+        frame_rate=62.5,
+        vocabularies=(),
+        dimension=80,
+        files=("config.json", "pytorch_model.bin", "spm_char.model"),
+    ),
+    *(
+        ModelCard(
+            name=name,
+            task="speaker",
+            family="alm_cli.lm.bark",
+            source=source,
+            note=f"speech in 13 languages, laughter and song, {note}",
+            licence="MIT",
+            parameters=parameters,
+            rate=24_000,
+            frame_rate=75.0,
+            vocabularies=(1024,) * 8,
+            files=(
+                *("config.json", "generation_config.json", "pytorch_model.bin", "tokenizer.json"),
+                *("vocab.txt", "speaker_embeddings/*"),
+            ),
+            model_types=("bark",),
+        )
+        # The heads of the main branches, which others have pinned.
+        for name, source, parameters, note in (
+            (
+                "bark",
+                "suno/bark@70a8a7d34168586dc5d028fa9666aceade177992",
+                *(1_104_780_129, "three large stages"),
+            ),
+            (
+                "bark-small",
+                "suno/bark-small@1dbd7a128513b8ae4a4e2130fed57b7ac9da5bcd",
+                *(408_598_369, "three small stages"),
+            ),
+        )
+    ),
+    ModelCard(
+        name="csm-1b",
+        task="speaker",
+        family="alm_cli.lm.csm",
+        # The head of the main branch since its conversion to the names of the hub's library.
+        source="sesame/csm-1b@c92a71e1c419772e25be7dc14d952c2521a740ab",
+        note="English conversation, 24 kHz; accept its terms on the hub and log in first",
+        licence="Apache-2.0; its tokenizer is that of Llama 3.2, under the licence of that",
+        parameters=1_648_877_377,
+        rate=24_000,
+        frame_rate=12.5,
+        vocabularies=(2048,) * 32,
+        # Not model.safetensors, which holds the same in other names, without the codec.
+        files=(
+            *("config.json", "tokenizer.json", "transformers-*.safetensors"),
+            "transformers.safetensors.index.json",
+        ),
+    ),
+    ModelCard(
+        name="dia-1.6b",
+        task="speaker",
+        family="alm_cli.lm.dia",
+        # What everybody has pinned since July 2025.
+        source="nari-labs/Dia-1.6B-0626@ef2795fcc29c5abe6ffc91fd33808588b49bbc66",
+        note="English dialogues with laughs and sighs, 44.1 kHz; decodes with dac-44khz",
+        licence="Apache-2.0",
+        parameters=1_687_781_353,
+        rate=44_100,
+        frame_rate=44_100 / 512,
+        vocabularies=(1024,) * 9,
+        # Not the same twice more, as pytorch_model.bin and dia-v1.pth.
+        files=("config.json", "model-*.safetensors", "model.safetensors.index.json"),
+    ),
+    *(
+        ModelCard(
+            name=f"pocket-tts{name}",
+            task="speaker",
+            family="alm_cli.lm.pocket_tts",
+            source=f"kyutai/pocket-tts-without-voice-cloning@{_POCKET}",
+            note=f"says {language} in 26 voices, {note}",
+            licence="MIT for the code, CC-BY-4.0 for the weights; voices have their own",
+            parameters=parameters,
+            rate=24_000,
+            frame_rate=12.5,
+            vocabularies=(),
+            dimension=32,
+            files=(
+                f"languages/{folder}/model.safetensors",
+                f"languages/{folder}/tokenizer.*",
+                f"languages/{folder}/embeddings/*.safetensors",
+            ),
+        )
+        for name, folder, language, parameters, note in (
+            ("", "english", "English", 99_753_122, "streamed"),
+            *(
+                (f"-{language}{layers}", f"{language}{folder}", language.title(), count, note)
+                for language in ("dutch", "french", "german", "italian", "portuguese", "spanish")
+                for layers, folder, count, note in (
+                    ("", "", 99_753_122, "streamed"),
+                    ("-24l", "_24l", 326_319_266, "streamed, 24 layers"),
+                )
+            ),
+            *(
+                (f"-{size}", f"english_{size}_refl_2026-10", "English", count, "tiny, streamed")
+                for size, count in (("18m", 18_174_034), ("7m", 6_862_642), ("2m", 1_922_910))
+            ),
+        )
+    ),
+    ModelCard(
+        name="pocket-tts-cloning",
+        task="speaker",
+        family="alm_cli.lm.pocket_tts",
+        source="kyutai/pocket-tts@db04f0e653473e5c7333c69686ac92b7460b0c1d",
+        note="pocket-tts in the voice of any recording; log in to the hub first",
+        licence="MIT for the code, CC-BY-4.0 for the weights, whose terms are accepted on the hub",
+        parameters=118_000_000,
+        rate=24_000,
+        frame_rate=12.5,
+        vocabularies=(),
+        dimension=32,
+        files=("languages/english/model.safetensors", "languages/english/tokenizer.*"),
+    ),
+)
+
+# What makes a wave of the spectra of speecht5; it comes with that, and has no use by itself.
+SPEECHT5_VOCODER = ModelCard(
+    name="speecht5-hifigan",
+    task="speaker",
+    family="alm_cli.lm.hifigan",
+    source="microsoft/speecht5_hifigan@bb6f429406e86a9992357a972c0698b22043307d",
+    note="the vocoder of speecht5",
+    licence="MIT",
+    parameters=12_656_257,
+    rate=16_000,
+    frame_rate=62.5,
+    vocabularies=(),
+    dimension=80,
+    files=("config.json", "pytorch_model.bin"),
 )
 
 # Families whose published weights have no revision to pin: they are read from folders.
-_UNLISTED = ("alm_cli.codecs.soundstream",)
+_UNLISTED = ("alm_cli.codecs.soundstream", "alm_cli.lm.valle")
 
 
 def find_card(name: str) -> ModelCard:

@@ -17,12 +17,15 @@ HEADERS = Path(__file__).parent / "fixtures" / "headers"
 
 
 def header(name: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a published checkpoint, from its fixture with layer numbers collapsed."""
+    """Names and shapes of a published checkpoint, from its fixture with layer numbers collapsed.
+
+    `-` is the shape of a single number.
+    """
     shapes = {}
     for line in (HEADERS / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             names, _, shape = line.rpartition(" ")
-            sizes = tuple(map(int, shape.split("x")))
+            sizes = () if shape == "-" else tuple(map(int, shape.split("x")))
             shapes.update(dict.fromkeys(_expanded(names.strip()), sizes))
     return shapes
 

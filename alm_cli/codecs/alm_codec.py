@@ -98,6 +98,7 @@ class AlmCodec(nn.Module):
 
     channels = 1
     block_frames = 100
+    by_blocks = fills_up = True
 
     def __init__(self, config: AlmCodecConfig) -> None:
         super().__init__()

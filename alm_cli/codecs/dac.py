@@ -75,6 +75,7 @@ class Dac(nn.Module):
 
     channels = 1
     delay = 0
+    by_blocks = True
     # About half a second: its widest activations stay near the processor.
     block_frames = 40
 

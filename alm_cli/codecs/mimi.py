@@ -15,15 +15,13 @@ from torch.nn import functional as F
 from alm_cli.checkpoints.family import Family, Settings
 from alm_cli.checkpoints.keymap import Shape, drop, merge, rename
 from alm_cli.checkpoints.split import SplitKeyMap
-from alm_cli.nn.attention import Attention
 from alm_cli.nn.blocks import in_blocks
+from alm_cli.nn.context import ContextSpec, context_transformer
 from alm_cli.nn.narrow import NarrowConv, NarrowConvTranspose
-from alm_cli.nn.norm import LayerScale
-from alm_cli.nn.position import Rotary, Style
 from alm_cli.nn.quantize import ProjectedVQ, SplitVQ, TableCodebook, as_table
-from alm_cli.nn.stack import ConvDecoder, ConvEncoder, Elu, ResidualUnit, StackParts, StackSpec
+from alm_cli.nn.seanet import seanet_parts
+from alm_cli.nn.stack import ConvDecoder, ConvEncoder, StackParts, StackSpec
 from alm_cli.nn.state import State
-from alm_cli.nn.transformer import MLP, Block, Transformer
 
 # The transformers see two vectors for every frame of codes.
 _STRIDE = 2
@@ -32,20 +30,6 @@ _UNUSED = frozenset({
     "attention_dropout", "initializer_range", "layer_scale_initial_scale",
     "max_position_embeddings", "tie_word_embeddings", "use_cache", "use_streaming",
 })  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContextSpec:
-    """The sizes of the transformers beside the latent."""
-
-    dimension: int
-    depth: int
-    heads: int
-    kv_heads: int
-    head_dimension: int
-    hidden: int
-    window: int
-    rotary: Style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +127,7 @@ class Mimi(nn.Module):
     """
 
     delay = 0
+    by_blocks = fills_up = True
     # Two seconds keep the widest activations inside a processor's cache.
     block_frames = 25
 
@@ -154,7 +139,7 @@ class Mimi(nn.Module):
         self.vocabularies = (config.vocabulary,) * config.codebooks
         parts = _parts(config)
         self.encoder = ConvEncoder(stack, parts)
-        self.encoder_context = _transformer(config.context)
+        self.encoder_context = context_transformer(config.context)
         kernel = 2 * _STRIDE
         self.down = NarrowConv(
             width, width, kernel, stride=_STRIDE, bias=False, padding="replicate"
@@ -166,7 +151,7 @@ class Mimi(nn.Module):
         self.up = NarrowConvTranspose(
             width, width, kernel, stride=_STRIDE, groups=width, bias=False
         )
-        self.decoder_context = _transformer(config.context)
+        self.decoder_context = context_transformer(config.context)
         self.decoder = ConvDecoder(stack, parts)
 
     def encode(
@@ -210,34 +195,13 @@ class Mimi(nn.Module):
 
 
 def _parts(config: MimiConfig) -> StackParts:
-    def unit(width: int, dilation: int) -> nn.Module:
-        hidden = width // config.compress
-        first = NarrowConv(width, hidden, config.unit_kernel, dilation=dilation)
-        skip = NarrowConv(width, width, 1) if config.convolved_skip else None
-        return ResidualUnit(Elu(), first, Elu(), NarrowConv(hidden, width, 1), skip)
-
-    return StackParts(
-        conv=NarrowConv, up=NarrowConvTranspose, unit=unit, activation=lambda _: Elu()
+    return seanet_parts(
+        conv=NarrowConv,
+        up=NarrowConvTranspose,
+        kernel=config.unit_kernel,
+        compress=config.compress,
+        convolved_skip=config.convolved_skip,
     )
-
-
-def _transformer(spec: ContextSpec) -> Transformer:
-    rotary = Rotary(spec.rotary)
-
-    def block() -> Block:
-        attention = Attention(
-            spec.dimension,
-            spec.heads,
-            head_dimension=spec.head_dimension,
-            kv_heads=spec.kv_heads,
-            causal=True,
-            window=spec.window,
-            rotary=rotary,
-        )
-        norm, add = partial(nn.LayerNorm, spec.dimension), partial(LayerScale, spec.dimension)
-        return Block(attention, MLP(spec.dimension, spec.hidden), norm, add)
-
-    return Transformer(block() for _ in range(spec.depth))
 
 
 def _quantizer(config: MimiConfig, codebooks: int) -> ProjectedVQ:

@@ -84,6 +84,7 @@ class Snac(nn.Module):
 
     channels = 1
     delay = 0
+    by_blocks = True
 
     def __init__(self, config: SnacConfig) -> None:
         super().__init__()

@@ -79,6 +79,7 @@ class SpeechTokenizer(Autoencoder):
 
     channels = 1
     block_frames = 50
+    by_blocks = False  # the memory that runs backwards begins at the end of the recording
 
     def __init__(self, config: SpeechTokenizerConfig) -> None:
         stack, layers = config.stack, config.lstm_layers

@@ -34,12 +34,14 @@ class Steps(Generic[Chunk, Piece]):
     """What is done to each item: `write(task, work(task, read(task)))`, as generators.
 
     Any step may raise: `Skip`, or an error, which fails the one item and reaches `write` in its
-    place in the stream, so that the output is taken back.
+    place in the stream, so that the output is taken back. At least `together` items are worked on
+    at a time, more where the caller wants more.
     """
 
     read: Callable[[Task], Iterator[Chunk]]
     work: Callable[[Task, Iterator[Chunk]], Iterator[Piece]]
     write: Callable[[Task, Iterator[Piece]], None]
+    together: int = 1
 
 
 def run(
@@ -57,7 +59,9 @@ def run(
     is gone, everything stops, unfinished outputs are removed, and the exception goes on.
     """
     able = [task for task in tasks if task.problem is None]
-    job = _Job(steps(), able, min(together, len(able))) if able else None
+    made = steps() if able else None
+    lanes = min(max(together, made.together), len(able)) if made else 0
+    job = _Job(made, able, lanes) if made else None
     report.start(len(tasks), sum(map(weight, tasks)))
     if job is None:
         return follow(_impossible(tasks), report)
@@ -77,7 +81,7 @@ def run_each(
 
     What `earlier` holds at the end, of items that `tasks` knew to need nothing, is counted too.
     """
-    job = _Job(steps, tasks, together)
+    job = _Job(steps, tasks, max(together, steps.together))
 
     def complete(summary: Summary) -> None:
         job.complete(summary)

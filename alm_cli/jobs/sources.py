@@ -21,7 +21,7 @@ class Item:
     `place` is where it lies below the folder or pattern it was found by (mirrored under `-o DIR`);
     `size` is in bytes, 0 when unknown; `named` is false for what a folder or a pattern gave;
     `problem` says why it cannot be read at all; `section` is the part that is meant, as the second
-    it begins at and the seconds it lasts (None: to the end).
+    it begins at and the seconds it lasts (None: to the end). `label` is for what has no path.
     """
 
     path: Path | None
@@ -30,11 +30,12 @@ class Item:
     named: bool = True
     problem: AlmError | None = None
     section: tuple[float, float | None] | None = None
+    label: str = STDIN
 
     @property
     def name(self) -> str:
         """What to call it before people."""
-        return STDIN if self.path is None else str(self.path)
+        return self.label if self.path is None else str(self.path)
 
 
 def find_items(

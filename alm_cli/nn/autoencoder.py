@@ -26,6 +26,7 @@ class Autoencoder(nn.Module):
     vocabularies: tuple[int, ...]
 
     delay = 0
+    by_blocks = True
     # Two seconds of EnCodec keep the widest activations inside a processor's cache.
     block_frames = 150
 

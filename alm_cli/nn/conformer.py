@@ -40,22 +40,31 @@ class DistanceAttention(Attention):
 
     def __init__(self, dimension: int, heads: int, left: int, right: int) -> None:
         super().__init__(dimension, heads, bias=True)
-        self.left, self.right = left, right
+        self.left = left
         shape = (left + 1 + right, self.head_dimension)
         self.distances = nn.Parameter(torch.randn(shape) * self.head_dimension**-0.5)
 
     def _collected(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """q, k and v [B, H, S, D] of the same positions -> [B, H, S, D]."""
         assert bias is None, "distances are the only bias"
-        places = torch.arange(k.shape[2], device=k.device)
-        step = max(1, _PRODUCTS // k.shape[2])
-        parts = []
-        for queries, begins in zip(torch.split(q, step, 2), torch.split(places, step), strict=True):
-            distance = (places - begins[:, None]).clamp(-self.left, self.right) + self.left
-            met = queries @ self.distances.mT * self.head_dimension**-0.5
-            met = met.gather(-1, distance.expand(*met.shape[:2], -1, -1))
-            parts.append(F.scaled_dot_product_attention(queries, k, v, met))
-        return torch.cat(parts, 2)
+        return by_distance(q, k, v, self.distances, self.left)
+
+
+def by_distance(q: Tensor, k: Tensor, v: Tensor, distances: Tensor, left: int) -> Tensor:
+    """q, k and v [B, H, S, D] of the same positions -> [B, H, S, D].
+
+    A query also meets one of `distances` [left + 1 + right, D] for each key.
+    """
+    places = torch.arange(k.shape[2], device=k.device)
+    right = len(distances) - left - 1
+    step = max(1, _PRODUCTS // k.shape[2])
+    parts = []
+    for queries, begins in zip(torch.split(q, step, 2), torch.split(places, step), strict=True):
+        distance = (places - begins[:, None]).clamp(-left, right) + left
+        met = queries @ distances.mT * q.shape[-1] ** -0.5
+        met = met.gather(-1, distance.expand(*met.shape[:2], -1, -1))
+        parts.append(F.scaled_dot_product_attention(queries, k, v, met))
+    return torch.cat(parts, 2)
 
 
 class ConvModule(nn.Module):

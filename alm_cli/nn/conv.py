@@ -78,7 +78,8 @@ class Conv(nn.Module):
         spare = min(past.spare + used, kept)
         # A copy: a view would keep the whole block alive until the next call.
         rest = x[..., past.spare + used - spare :].clone()
-        state.put(self, _Past(rest, spare, length, begun=True))
+        # Of a length that has begun, only what completes the last window matters.
+        state.put(self, _Past(rest, spare, length % self.stride, begun=True))
         return x[..., past.spare :]
 
 

@@ -91,7 +91,7 @@ class FlowHead(nn.Module):
         if self.together is None:
             return [cast(Linear, part.modulation)(y) for part in (*self.blocks, self)]
         wide, whole = y.shape[-1], cast(Tensor, self.together(y))
-        return whole.split([3 * wide] * len(self.blocks) + [2 * wide], -1)
+        return torch.split(whole, [3 * wide] * len(self.blocks) + [2 * wide], -1)
 
 
 class FlowBlock(nn.Module):

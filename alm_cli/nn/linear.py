@@ -26,6 +26,24 @@ class Linear(nn.Linear):
         return product(x, self.weight, self.bias)
 
 
+class StepLinear(nn.Module):
+    """A linear map for each of several steps, each with weights of its own."""
+
+    def __init__(self, steps: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(steps, outputs, inputs))
+        self.together: nn.ModuleList | None = None
+
+    def pack(self, make: Make) -> None:
+        """Let parts that `make` makes take the place of the weights."""
+        self.together = nn.ModuleList(make(weight, None) for weight in self.weight.data)
+        del self.weight
+
+    def forward(self, x: Tensor, step: int) -> Tensor:
+        """x [..., D] at a step -> [..., E]."""
+        return product(x, self.weight[step]) if self.together is None else self.together[step](x)
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [..., D], weight [E, D] -> [..., E], as `F.linear`."""
     count = x.numel() // x.shape[-1]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from alm_cli.errors import UsageError
-from alm_cli.nn.linear import Linear, Make
+from alm_cli.nn.linear import Linear, Make, StepLinear
 
 # The libraries of these products; both names stand for FBGEMM here.
 _ENGINES = ("fbgemm", "x86")
@@ -75,7 +75,7 @@ def pack_exactly(model: nn.Module) -> bool:
     """
     if not can_pack() or not all(map(_is_half, _weights(model))):
         return False
-    _pack(model, HalfLinear)
+    pack_with(model, HalfLinear)
     return True
 
 
@@ -86,13 +86,13 @@ def pack_int8(model: nn.Module) -> None:
     """
     if not can_pack():
         raise UsageError("int8 needs an x86 processor", hint="--dtype float32")
-    _pack(model, Int8Linear)
+    pack_with(model, Int8Linear)
 
 
 def _weights(model: nn.Module) -> Iterator[Tensor]:
     """All that would be packed."""
-    parts = (part for part in model.modules() if isinstance(part, Linear | nn.Embedding))
-    return (part.weight for part in parts)
+    kinds = Linear | StepLinear | nn.Embedding
+    return (part.weight for part in model.modules() if isinstance(part, kinds))
 
 
 def _is_half(weight: Tensor) -> bool:
@@ -101,8 +101,8 @@ def _is_half(weight: Tensor) -> bool:
     return on_cpu and all(torch.equal(w.half().float(), w) for w in (weight[:8], weight))
 
 
-def _pack(model: nn.Module, make: Make) -> None:
-    """Replace all linear maps by what `make` makes of them.
+def pack_with(model: nn.Module, make: Make) -> None:
+    """Replace all linear maps of `model` by what `make` makes of them, in their place.
 
     Parts that multiply by weights in a way of their own have a method `pack` for it. Packing takes
     one core a second for 50 to 100 million weights, so several cores share it.

@@ -20,9 +20,12 @@ class ResidualLSTM(nn.Module):
         if not x.shape[-1]:
             return x
         memory = None if state is None else state.get(self, lambda: None)
+        if memory is not None:
+            memory = tuple(part.transpose(0, 1).contiguous() for part in memory)
         y, memory = self.lstm(x.mT, memory)
         if state is not None:
-            state.put(self, memory)
+            # Rows first, as in all that parts remember.
+            state.put(self, tuple(part.transpose(0, 1) for part in memory))
         return x + y.mT
 
 

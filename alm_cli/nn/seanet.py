@@ -15,7 +15,7 @@ from alm_cli.nn.state import State
 
 def seanet_parts(
     *,
-    context: Callable[[int], nn.Module],
+    context: Callable[[int], nn.Module] | None = None,
     conv: Callable[..., nn.Module] = partial(Conv, padding="reflect"),
     up: Callable[..., nn.Module] = ConvTranspose,
     activation: Callable[[int], nn.Module] = lambda _: Elu(),

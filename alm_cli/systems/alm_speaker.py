@@ -8,7 +8,7 @@ another recording.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -65,6 +65,8 @@ class AlmSpeaker:
     """The speaker that ships in the package: see `alm_cli.systems.speaker.Speaker`."""
 
     longest = 200
+    language = "en"
+    codec = CODEC
 
     def __init__(self, loaded: Loaded, codec: Codec, device: torch.device) -> None:
         self.name, self.weights_sha256 = loaded.name, loaded.weights_sha256
@@ -95,19 +97,25 @@ class AlmSpeaker:
             rows = self._drawn(plans)
         return [self._spoken(plan, steps) for plan, steps in zip(plans, rows, strict=True)]
 
-    def stream(self, line: Line) -> Iterator[NDArray[np.float32]]:
-        """The samples of a line, some frames at a time."""
+    def stream(self, line: Line) -> Generator[NDArray[np.float32], None, Spoken]:
+        """The samples of a line, some frames at a time; in the end, all of it."""
         with inference():
             plan = self._plan(line)
-        yield from self._heard(plan, self._inferred(self._steps([plan])))
+        steps: list[Tensor] = []
+        blocks: list[NDArray[np.float32]] = []
+        for block in self._heard(plan, self._inferred(self._steps([plan]), steps)):
+            blocks.append(block)
+            yield block
+        return self._told(plan, torch.stack(steps), np.concatenate(blocks))
 
-    def _inferred(self, steps: Iterator[Tensor]) -> Iterator[Tensor]:
-        """Each step computed without gradients, whatever happens between them."""
+    def _inferred(self, steps: Iterator[Tensor], kept: list[Tensor]) -> Iterator[Tensor]:
+        """Each step computed without gradients, whatever happens between them; all are kept."""
         while True:
             with inference():
                 codes = next(steps, None)
             if codes is None:
                 return
+            kept.append(codes)
             yield codes
 
     def _heard(self, plan: _Plan, steps: Iterable[Tensor]) -> Iterator[NDArray[np.float32]]:
@@ -222,7 +230,10 @@ class AlmSpeaker:
 
     def _spoken(self, plan: _Plan, steps: Tensor) -> Spoken:
         # By the blocks of a stream: others would round otherwise.
-        samples = np.concatenate(list(self._heard(plan, steps)))
+        return self._told(plan, steps, np.concatenate(list(self._heard(plan, steps))))
+
+    def _told(self, plan: _Plan, steps: Tensor, samples: NDArray[np.float32]) -> Spoken:
+        """All that is known of a line: steps [S, 1, K] and samples [n]."""
         codes = undelay(steps.permute(1, 2, 0), self.model.lags).cpu().numpy()
         tokens = Tokens(codes.astype(np.int32), self._origin(plan))
         return Spoken(samples=samples, words=tuple(self._words(plan)), tokens=tokens)
@@ -324,10 +335,18 @@ def _sampling(line: Line) -> Sampling:
 
 def _sampled(logits: Tensor, rules: Sequence[Sampling], noise: Sequence[torch.Generator]) -> Tensor:
     """logits [B, K, V] -> codes [B, K], each row by rules and noise of its own."""
-    if len(set(rules)) == 1:
-        return sample(logits, rules[0], noise)
-    rows = zip(logits.split(1), rules, noise, strict=True)
-    return torch.cat([sample(row, rule, [generator]) for row, rule, generator in rows])
+    rows = zip(torch.split(logits, 1), rules, noise, strict=True)
+    return torch.cat([_sampled_row(row, rule, generator) for row, rule, generator in rows])
+
+
+def _sampled_row(logits: Tensor, rule: Sampling, noise: torch.Generator) -> Tensor:
+    """logits [1, K, V] -> codes [1, K]."""
+    if not 0 < rule.top_k < logits.shape[-1]:
+        return sample(logits, rule, [noise])
+    # Noise for the likeliest alone: drawing it for all takes longer than a layer.
+    likeliest, codes = logits.topk(rule.top_k)
+    chosen = sample(likeliest, replace(rule, top_k=0), [noise])
+    return codes.gather(-1, chosen[..., None])[..., 0]
 
 
 def _at(condition: Tensor, step: int) -> Tensor:

@@ -1,14 +1,15 @@
 """Audio <-> tokens with any codec family: whole, long or streamed, always by the same blocks.
 
 A whole recording is the stream of its blocks, so memory is bounded and the codes cannot depend on
-how the samples arrived. The model is called row by row: on a CPU a batch is slower per second of
-audio than its rows, and rows then cannot influence one another.
+how the samples arrived. On a CPU the model is called row by row: a batch is slower there per second
+of audio than its rows. On a GPU blocks of several recordings can be the rows of one batch
+(`alm_cli.systems.row_batches`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
@@ -25,6 +26,7 @@ from alm_cli.runtime import device_of, dtype_of, inference, set_threads
 from alm_cli.systems.agreement import Agreement
 from alm_cli.systems.decode_stream import DecodeStream
 from alm_cli.systems.encode_stream import Channels, EncodeAsk, EncodeStream
+from alm_cli.systems.row_batches import RowBatches
 from alm_cli.values import Audio, Latents, Origin, Tokens
 
 # What a decoder must share with the codec in whose place it decodes, besides the codebooks.
@@ -37,7 +39,9 @@ class CodecModel(Protocol):
     Optional: `strides` where codebooks have frame rates of their own, `dimension` where there are
     no codebooks but features, `frame_multiple` where frames come in groups (`group_samples` where
     groups overlap), `output_rate` where decoding gives another rate, `windowed` for a variant of
-    the same weights that works window by window.
+    the same weights that works window by window, `by_blocks` where blocks are answered as they
+    come, so that those of several recordings are worth a batch, `fills_up` where the end of a
+    recording is filled up with silence, of which more would change nothing.
     """
 
     rate: int
@@ -80,6 +84,7 @@ class Codec:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         decoder: CodecModel | None = None,
+        rows: int = 1,
     ) -> None:
         self.model, self.name, self.weights_sha256 = model, name, weights_sha256
         self.device, self.dtype = device, dtype
@@ -88,6 +93,9 @@ class Codec:
         self.strides: tuple[int, ...] = getattr(model, "strides", ())
         self.frame_rate = self.rate / self.hop
         self._decoder = decoder
+        self.batches: RowBatches | None = None
+        if rows > 1:
+            self.batches = RowBatches(self.computing, device, rows)
 
     @property
     def reduced(self) -> bool:
@@ -204,6 +212,10 @@ class Codec:
         """What to say to those who ask features for codebooks."""
         return UsageError(f"{self.name} makes features, which have no codebooks and no bitrate")
 
+    def joined(self) -> AbstractContextManager[None]:
+        """For a thread that encodes: others who encode at the same time wait for its blocks."""
+        return nullcontext() if self.batches is None else self.batches.joined()
+
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Inference in the number type asked for; what must be exact stays in float32."""
@@ -279,12 +291,14 @@ def load_codec(
     dtype: str = "float32",
     threads: int | None = None,
     decoder: str | Path | None = None,
+    rows: int = 1,
 ) -> Codec:
     """Load a codec by catalogue name or from a local folder or file; `decoder` likewise, instead
     of its own.
 
-    Raises ModelError where one is unknown, damaged, or cannot be had without a network, or where
-    they do not go together.
+    Blocks of up to `rows` recordings that several threads encode at a time go together, where the
+    model answers block by block; that is for a GPU. Raises ModelError where one is unknown,
+    damaged, or cannot be had without a network, or where they do not go together.
     """
     place, number = device_of(device), dtype_of(dtype)
     set_threads(threads)
@@ -296,7 +310,13 @@ def load_codec(
     if decoder is not None:
         other = cast(CodecModel, _decoder(decoder, placed, loaded.name).to(place))
     return Codec(
-        placed, loaded.name, loaded.weights_sha256, device=place, dtype=number, decoder=other
+        placed,
+        loaded.name,
+        loaded.weights_sha256,
+        device=place,
+        dtype=number,
+        decoder=other,
+        rows=rows,
     )
 
 

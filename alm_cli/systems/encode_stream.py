@@ -119,12 +119,17 @@ class EncodeStream:
 
     def _encode(self, rows: Tensor, last: bool) -> None:
         waves = rows.view(self._streams, 1, self._model.channels, -1)
-        found = []
-        with self._codec.computing():
-            for wave, state in zip(waves, self._states, strict=True):
-                state.last = last
-                moved = wave.to(self._codec.device)
-                found.append(self._model.encode(moved, self.ask.codebooks, state)[0].cpu())
+        for state in self._states:
+            state.last = last
+        batches = self._codec.batches
+        if batches is not None and getattr(self._model, "by_blocks", False):
+            found = batches.encode(self._model, waves, self.ask.codebooks, self._states)
+        else:
+            found = []
+            with self._codec.computing():
+                for wave, state in zip(waves, self._states, strict=True):
+                    moved = wave.to(self._codec.device)
+                    found.append(self._model.encode(moved, self.ask.codebooks, state)[0].cpu())
         self._begun = True
         number = torch.int32 if self._model.vocabularies else torch.float32
         self._values.append(torch.stack(found).to(number).numpy())

@@ -67,8 +67,9 @@ class Speaker(Protocol):
     `voices` are the names that it knows, the first one its own choice; empty where it takes only
     recordings or has just one voice. `longest` is how many characters of text go well in one line.
 
-    Optional: `language`, "en" unless told: text is read as in English (numbers, dates, ...) for
-    these alone; `codec`, the name of the codec whose tokens, in `Line.before`, it can go on from.
+    Optional: `language`, "en" where numbers, dates and the like are to be read as in English before
+    the model gets them (without it, the note of its card tells); `codec`, the name of the codec
+    whose tokens, in `Line.before`, it can go on from.
     """
 
     name: str
@@ -133,6 +134,7 @@ _MODULES = {
     "AlmTts": "alm_cli.systems.alm_speaker",
     "Bark": "alm_cli.systems.bark_speaker",
     "Csm": "alm_cli.systems.csm_speaker",
+    "Dia": "alm_cli.systems.dia_speaker",
     "PocketTts": "alm_cli.systems.pocket_speaker",
     "SpeechT5": "alm_cli.systems.speecht5_speaker",
     "ValleX": "alm_cli.systems.valle_speaker",

@@ -23,7 +23,7 @@ def run(*arguments: str) -> tuple[int, str, set[str]]:
     "line",
     ["--help", "--version", "encode --help", "decode --help", "info --help", "models --help"]
     + ["convert --help", "verify --help", "models convert --help"]
-    + ["transcribe --help", "align --help"]
+    + ["transcribe --help", "align --help", "speak --help", "voices --help"]
     + ["models", "models show alm-codec", "info --frame-rate 50 --codebooks 4 --vocabulary 1024"],
 )
 def test_words_need_nothing_heavy(line: str) -> None:
@@ -38,7 +38,8 @@ def test_words_need_nothing_heavy(line: str) -> None:
     + ["verify", "verify -", "verify a.wav --min-stream 2", "models convert a.pt"]
     + ["encode a.wav --codebooks 2 --bitrate 3", "encode a.wav --skip-existing --overwrite"]
     + ["transcribe", "transcribe a.wav --language klingon", "transcribe a.wav --max-line-width 9"]
-    + ["align", "align a.wav", "align a.wav a.txt --text hello"],
+    + ["align", "align a.wav", "align a.wav a.txt --text hello"]
+    + ["speak hi --speed 99 -o a.wav", "speak hi --json", "speak hi --file a.txt -o a.wav"],
 )
 def test_mistakes_need_nothing_heavy(line: str) -> None:
     code, output, heavy = run(*line.split())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from alm_cli.nn.linear import Linear, product
+from alm_cli.nn.linear import Linear, StepLinear, product
 
 
 @torch.no_grad()
@@ -31,3 +32,23 @@ def test_it_trains_and_computes_in_other_numbers() -> None:
     part(x).sum().backward()
     assert part.weight.grad is not None and part.weight.grad.abs().sum() > 0
     assert part.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+
+
+@torch.no_grad()
+def test_each_step_has_weights_of_its_own() -> None:
+    part, x = StepLinear(3, 5, 4), torch.randn(2, 5)
+    part.weight.normal_()
+    weights = part.weight.clone()
+    expected = [x @ weight.T for weight in weights]
+    for step in range(3):
+        torch.testing.assert_close(part(x, step), expected[step])
+
+    def made(weight: Tensor, bias: Tensor | None) -> torch.nn.Module:
+        assert bias is None
+        linear = torch.nn.Linear(5, 4, bias=False)
+        linear.weight.copy_(2 * weight)
+        return linear
+
+    part.pack(made)
+    assert not hasattr(part, "weight")
+    torch.testing.assert_close(part(x, 1), 2 * expected[1])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alm_cli.nn.position import Rotary, Style
+from alm_cli.nn.position import Rotary, Stretch, Style
 
 STYLES: tuple[Style, ...] = ("halves", "pairs")
 
@@ -68,3 +68,25 @@ def test_what_is_kept_between_calls_serves_training_too() -> None:
     x = torch.randn(1, 1, 3, 4, requires_grad=True)
     rotary(x).square().sum().backward()
     assert x.grad is not None
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_rows_may_stand_at_positions_of_their_own(style: Style) -> None:
+    x, rotary = torch.randn(3, 2, 4, 8), Rotary(style, 100.0)
+    begins = (0, 1021, 7)
+    rows = [rotary(row, begin) for row, begin in zip(x.split(1), begins, strict=True)]
+    assert torch.equal(rotary(x, begins), torch.cat(rows))
+
+
+def test_slow_turns_are_slowed_down_and_fast_ones_kept() -> None:
+    """Llama 3.1: the longest wave is 8 times as long, the shortest as it was, others between."""
+    stretch = Stretch(factor=8.0, low=1.0, high=4.0, length=100.0)
+    waves = torch.tensor([2.0, 24.9, 40.0, 100.1, 5000.0])
+    stretched = 2 * math.pi / stretch(2 * math.pi / waves)
+    assert stretched[:2].tolist() == pytest.approx([2.0, 24.9])
+    assert stretched[3:].tolist() == pytest.approx([800.8, 40_000.0])
+    assert 40.0 < stretched[2] < 320.0
+    x = torch.randn(1, 1, 1, 4)
+    plain, slow = Rotary("halves", 1e6), Rotary("halves", 1e6, stretch)
+    assert torch.equal(plain(x, 9)[..., ::2], slow(x, 9)[..., ::2]), "one turn in 6 positions"
+    assert not torch.equal(plain(x, 900)[..., 1::2], slow(x, 900)[..., 1::2])
