@@ -479,6 +479,7 @@ CATALOG = (
         source="HKUSTAudio/xcodec2-hf@64bd034d12d441299cdd535b15c33efd6ccdf252",
         note="speech, 16 kHz, one codebook, 0.8 kbps",
         licence="CC-BY-NC-4.0",
+        restricted=True,
         parameters=629_280_682,
         rate=16_000,
         frame_rate=50.0,
