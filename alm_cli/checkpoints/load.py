@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from alm_cli.catalog import ModelCard, families, family_of, find_card
 from alm_cli.checkpoints.family import Family, SettingsError
@@ -19,6 +19,12 @@ from alm_cli.checkpoints.keymap import Step
 from alm_cli.checkpoints.licences import require
 from alm_cli.checkpoints.reader import Checkpoint, open_checkpoint, read_json
 from alm_cli.errors import ModelError
+
+# What fills a weight with chance; by these names torch.nn.init and tensors have them.
+_DRAWN = frozenset({
+    "kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "uniform_",
+    "xavier_normal_", "xavier_uniform_",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,12 @@ def build(family: Family, config: Any, checkpoint: Checkpoint) -> nn.Module:
         step.target: _float(step.combine(*map(checkpoint.read, step.sources))) for step in plan
     }
     model.load_state_dict(weights, assign=True)
-    _compute_constants(model, family, config)
     return model.requires_grad_(False).eval()
 
 
 def _planned(family: Family, config: Any, checkpoint: Checkpoint) -> tuple[nn.Module, list[Step]]:
     """The model without weights, and how to fill it. ModelError: the tensors do not fit it."""
-    with torch.device("meta"):
+    with _AsTheyAre():
         model = family.model(config)
     ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return model, family.keys.plan(checkpoint.shapes, ours)
@@ -91,15 +96,26 @@ def _float(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def _compute_constants(model: nn.Module, family: Family, config: Any) -> None:
-    """Put in what no checkpoint holds: windows and filters that the parts compute themselves."""
-    empty = [name for name, buffer in model.named_buffers() if buffer.is_meta]
-    if not empty:
-        return
-    computed = family.model(config)
-    for name in empty:
-        path, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(path), leaf, computed.get_buffer(name))
+class _AsTheyAre(TorchFunctionMode):
+    """Weights are not drawn at random where a checkpoint brings them.
+
+    Their memory is asked for and never touched, so it costs nothing. The meta device would do as
+    well, but torch imports its compiler, three seconds of work, for the first window or table of
+    positions that is made there.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        del types
+        named = dict(kwargs or {})
+        if getattr(func, "__name__", "") in _DRAWN:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def _card(source: ModelCard | str | Path) -> ModelCard | None:

@@ -9,6 +9,7 @@ another recording.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,7 @@ from alm_cli.lm.alm_tts import AlmTts
 from alm_cli.nn.packed import pack_exactly
 from alm_cli.nn.state import State
 from alm_cli.runtime import inference
+from alm_cli.systems.ahead import ahead, in_turn, one_core_each
 from alm_cli.systems.codec import Codec, load_codec
 from alm_cli.systems.speaker import Line, Spoken
 from alm_cli.text.sounds import SYMBOLS, Sounds, sounds
@@ -42,6 +44,8 @@ _VOICE_S = 12.0
 # Frames of the first blocks of a stream; later ones are the codec's own.
 _BLOCKS = (5, 10, 20)
 _MOST_UNITS = 6000
+# Steps that may be drawn before what they sound like is wanted.
+_AHEAD = 64
 
 
 @dataclass(frozen=True)
@@ -94,29 +98,37 @@ class AlmSpeaker:
         """Lines together; each sounds as it does alone."""
         with inference():
             plans = [self._plan(line) for line in lines]
-            rows = self._drawn(plans)
-        return [self._spoken(plan, steps) for plan, steps in zip(plans, rows, strict=True)]
+            if self._together:
+                rows = self._drawn(plans)
+                return [self._spoken(plan, steps) for plan, steps in zip(plans, rows, strict=True)]
+        return [self._whole(plan) for plan in plans]
 
     def stream(self, line: Line) -> Generator[NDArray[np.float32], None, Spoken]:
         """The samples of a line, some frames at a time; in the end, all of it."""
         with inference():
             plan = self._plan(line)
+        return (yield from self._streamed(plan))
+
+    def _whole(self, plan: _Plan) -> Spoken:
+        stream = self._streamed(plan)
+        while True:
+            try:
+                next(stream)
+            except StopIteration as end:
+                assert isinstance(end.value, Spoken)
+                return end.value
+
+    def _streamed(self, plan: _Plan) -> Generator[NDArray[np.float32], None, Spoken]:
+        """Steps on one core, the codec on another one."""
         steps: list[Tensor] = []
         blocks: list[NDArray[np.float32]] = []
-        for block in self._heard(plan, self._inferred(self._steps([plan]), steps)):
-            blocks.append(block)
-            yield block
+        with one_core_each() as others:
+            made = self._steps([plan])
+            with closing(ahead(made, _AHEAD) if others else in_turn(made)) as source:
+                for block in self._heard(plan, _kept(source, steps)):
+                    blocks.append(block)
+                    yield block
         return self._told(plan, torch.stack(steps), np.concatenate(blocks))
-
-    def _inferred(self, steps: Iterator[Tensor], kept: list[Tensor]) -> Iterator[Tensor]:
-        """Each step computed without gradients, whatever happens between them; all are kept."""
-        while True:
-            with inference():
-                codes = next(steps, None)
-            if codes is None:
-                return
-            kept.append(codes)
-            yield codes
 
     def _heard(self, plan: _Plan, steps: Iterable[Tensor]) -> Iterator[NDArray[np.float32]]:
         """Codes [1, K] of each step -> the samples that can be decoded with them."""
@@ -347,6 +359,13 @@ def _sampled_row(logits: Tensor, rule: Sampling, noise: torch.Generator) -> Tens
     likeliest, codes = logits.topk(rule.top_k)
     chosen = sample(likeliest, replace(rule, top_k=0), [noise])
     return codes.gather(-1, chosen[..., None])[..., 0]
+
+
+def _kept(source: Iterable[Tensor], items: list[Tensor]) -> Iterator[Tensor]:
+    """What comes from the source, all of which `items` gets."""
+    for item in source:
+        items.append(item)
+        yield item
 
 
 def _at(condition: Tensor, step: int) -> Tensor:
