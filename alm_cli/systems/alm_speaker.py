@@ -68,7 +68,7 @@ class _Plan:
 class AlmSpeaker:
     """The speaker that ships in the package: see `alm_cli.systems.speaker.Speaker`."""
 
-    longest = 200
+    longest = 120
     language = "en"
     codec = CODEC
 
