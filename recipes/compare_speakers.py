@@ -15,53 +15,28 @@ standard output. Run it on an otherwise idle machine.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from recipes.speaker_peers import MODELS, missing
+from recipes.workers import Record, Worker, show, spread
 
-Record = dict[str, Any]
 _TEXT = "The quick brown fox jumps over the lazy dog, and nobody knows why it does so."
 _PACKAGES = ("torch", "pocket-tts", "transformers")
 
 
-class Worker:
+def started(name: str, folder: Path, ask: argparse.Namespace) -> Worker:
     """An engine in a process of its own."""
-
-    def __init__(self, name: str, folder: Path, ask: argparse.Namespace) -> None:
-        command = [sys.executable, "-m", "recipes.compare_speakers", "--worker", name]
-        command += ["--model", ask.model[0], "--folder", str(folder)]
-        command += ["--threads", str(ask.threads), "--text", ask.text]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.samples = folder / f"{name}.npy"
-
-    def run(self) -> Record:
-        """What the engine needed to say the text once."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write("say\n")
-        self._process.stdin.flush()
-        answer: Record = json.loads(self._process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+    options = ["--worker", name, "--model", ask.model[0], "--folder", str(folder)]
+    options += ["--threads", str(ask.threads), "--text", ask.text]
+    return Worker("recipes.compare_speakers", options)
 
 
 def serve(name: str, ask: argparse.Namespace) -> None:
@@ -88,8 +63,8 @@ def compare(ask: argparse.Namespace, root: Path) -> Iterator[Record]:
     model = MODELS[ask.model[0]]
     folder = model.build(root)
     names = ask.engines or list(model.programs)
-    workers = {name: Worker(name, folder, ask) for name in names}
-    rounds = [{n: worker.run() for n, worker in workers.items()} for _ in range(ask.runs + 1)]
+    workers = {name: started(name, folder, ask) for name in names}
+    rounds = [{n: worker.run("say") for n, worker in workers.items()} for _ in range(ask.runs + 1)]
     for worker in workers.values():
         worker.close()
     for name in names:
@@ -104,7 +79,7 @@ def compare(ask: argparse.Namespace, root: Path) -> Iterator[Record]:
         kind = model.programs[name][1]
         others = [n for n in names if model.programs[n][1] == kind and n.split()[0] != "alm"]
         if others:
-            record["error, dB"] = round(_error(workers[name].samples, workers[others[0]].samples))
+            record["error, dB"] = round(_error(*(folder / f"{n}.npy" for n in (name, others[0]))))
         yield record
 
 
@@ -114,27 +89,6 @@ def _error(found: Path, wanted: Path) -> float:
     length = min(len(a), len(b))
     power = np.square(a[:length] - b[:length]).sum()
     return float(10 * np.log10(power / np.square(b[:length]).sum() + 1e-30))
-
-
-def spread(values: list[float]) -> str:
-    """`median (least to most)`."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
-def show(records: list[Record], threads: int) -> None:
-    """Markdown, then everything as one line of JSON."""
-    print("| " + " | ".join(records[0]) + " |")
-    print("|" + "---|" * len(records[0]))
-    for record in records:
-        print("| " + " | ".join(str(value) for value in record.values()) + " |")
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "-"
-    setting: Record = {"threads": threads, "python": platform.python_version(), **versions}
-    print("\n" + json.dumps({"setting": setting, "records": records}))
 
 
 def parsed() -> argparse.Namespace:
@@ -165,7 +119,7 @@ def main() -> None:
             sys.exit(f"{name}: {lacking} is not installed for {sys.executable}")
         with tempfile.TemporaryDirectory() as root:
             records += compare(ask, Path(root))
-    show(records, ask.threads)
+    show(records, ask.threads, _PACKAGES)
 
 
 if __name__ == "__main__":

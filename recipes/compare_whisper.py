@@ -17,56 +17,34 @@ faster-whisper takes part where it is installed.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from recipes.whisper_peers import ENGINES, available, build, environment, spectrogram
+from recipes.workers import Record, Worker, show, spread
 
 _ORACLE = "openai-whisper"
 _PACKAGES = ("torch", "openai-whisper", "transformers", "faster-whisper", "ctranslate2")
-Record = dict[str, Any]
 
 
-class Worker:
+def started(name: str, folder: Path, ask: argparse.Namespace) -> Worker:
     """An engine in a process of its own."""
+    options = ["--worker", name, "--folder", str(folder), "--threads", str(ask.threads)]
+    options += ["--tokens", str(ask.tokens), "--batch", str(ask.batch)] + ["--cpu"] * ask.cpu
+    return Worker("recipes.compare_whisper", options, environment(name))
 
-    def __init__(self, name: str, folder: Path, ask: argparse.Namespace) -> None:
-        command = [sys.executable, "-m", "recipes.compare_whisper", "--worker", name]
-        command += ["--folder", str(folder), "--threads", str(ask.threads)]
-        command += ["--tokens", str(ask.tokens), "--batch", str(ask.batch)] + ["--cpu"] * ask.cpu
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(name),
-        )
-        self.vectors = folder / f"{name}.pt"
 
-    def run(self, work: str) -> Record:
-        """What the engine answers to `encode` or to a number of beams."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(f"{work}\n")
-        self._process.stdin.flush()
-        answer: Record = json.loads(self._process.stdout.readline() or '{"seconds": null}')
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+def vectors(name: str, folder: Path) -> torch.Tensor:
+    """What the engine's encoder made."""
+    found: torch.Tensor = torch.load(folder / f"{name}.pt")
+    return found
 
 
 @torch.inference_mode()
@@ -95,14 +73,14 @@ def serve(name: str, ask: argparse.Namespace) -> None:
 def compare(size: str, folder: Path, ask: argparse.Namespace) -> Iterator[Record]:
     """A record for every engine."""
     build(size, folder)
-    workers = {name: Worker(name, folder, ask) for name in ask.engines or available()}
+    workers = {name: started(name, folder, ask) for name in ask.engines or available()}
     works = ["encode", *map(str, ask.beams)]
     rounds: list[dict[str, dict[str, Record]]] = []
     for _ in range(ask.runs + 1):
         rounds.append({n: {work: w.run(work) for work in works} for n, w in workers.items()})
     for worker in workers.values():
         worker.close()
-    for name, worker in workers.items():
+    for name in workers:
         first = rounds[0][name]
         loaded = next(iter(first.values()))["loaded"]
         record: Record = {"size": size, "engine": name, "load s": round(loaded, 2)}
@@ -117,8 +95,8 @@ def compare(size: str, folder: Path, ask: argparse.Namespace) -> Iterator[Record
                 30 * ask.batch / (sums["encode"] + sums[beams]), 1
             )
         if _ORACLE in workers:
-            wanted = torch.load(workers[_ORACLE].vectors)
-            found = torch.load(worker.vectors)
+            wanted = vectors(_ORACLE, folder)
+            found = vectors(name, folder)
             record["error"] = f"{float((found - wanted).norm() / wanted.norm()):.1e}"
             for beams in works[1:]:
                 expected = rounds[0][_ORACLE][beams]["tokens"]
@@ -131,27 +109,6 @@ def agreeing(found: list[int], expected: list[int]) -> str:
     pairs = zip(found, expected, strict=False)
     same = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(found), len(expected)))
     return f"{same} of {len(expected)}"
-
-
-def spread(values: list[float]) -> str:
-    """`median (least to most)`."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
-def show(records: list[Record], threads: int) -> None:
-    """Markdown, then everything as one line of JSON."""
-    print("| " + " | ".join(records[0]) + " |")
-    print("|" + "---|" * len(records[0]))
-    for record in records:
-        print("| " + " | ".join(str(value) for value in record.values()) + " |")
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "-"
-    setting: Record = {"threads": threads, "python": platform.python_version(), **versions}
-    print("\n" + json.dumps({"setting": setting, "records": records}))
 
 
 def parsed() -> argparse.Namespace:
@@ -183,7 +140,7 @@ def main() -> None:
     for size in ask.size:
         with tempfile.TemporaryDirectory() as folder:
             records += compare(size, Path(folder), ask)
-    show(records, ask.threads)
+    show(records, ask.threads, _PACKAGES)
 
 
 if __name__ == "__main__":

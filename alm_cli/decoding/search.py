@@ -7,7 +7,6 @@ of Kasai et al., arXiv:2204.05424; the length penalty is that of Wu et al., arXi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from alm_cli.decoding.rules import Rules
+from alm_cli.decoding.sampling import noise_of
 
 
 class Continuation(Protocol):
@@ -109,13 +109,8 @@ def draws(seed: int, place: int, temperature: float, rows: int, count: int) -> T
 
     They follow from the arguments alone, so a text does not depend on what is decoded with it.
     """
-    found = []
-    for row in range(rows):
-        said = f"{seed} {place} {temperature!r} {row}".encode()
-        key = int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big") >> 1
-        generator = torch.Generator().manual_seed(key)
-        found.append(torch.rand(count, generator=generator, dtype=torch.float64))
-    return torch.stack(found)
+    noise = (noise_of(seed, place, repr(temperature), row) for row in range(rows))
+    return torch.stack([torch.rand(count, generator=n, dtype=torch.float64) for n in noise])
 
 
 def beams(

@@ -31,6 +31,7 @@ from alm_cli.runtime import inference
 from alm_cli.systems.ahead import ahead, in_turn, one_core_each
 from alm_cli.systems.codec import Codec, load_codec
 from alm_cli.systems.speaker import Line, Spoken
+from alm_cli.systems.spoken_codes import spoken_origin
 from alm_cli.text.sounds import SYMBOLS, Sounds, sounds
 from alm_cli.values import Audio, Origin, Tokens, Word
 
@@ -200,7 +201,7 @@ class AlmSpeaker:
         lags = torch.arange(books, device=self._device)
         voice = torch.cat([plan.voice for plan in plans])
         noise = [noise_of(plan.line.seed, "alm-tts", device=self._device) for plan in plans]
-        rules = [_sampling(plan.line) for plan in plans]
+        rules = [plan.line.sampling(SAMPLING) for plan in plans]
         before = torch.stack([plan.before for plan in plans])
         pattern = delay(before, self.model.lags, -1)
         state = State()
@@ -224,19 +225,12 @@ class AlmSpeaker:
             last = last.masked_fill(lags + ended <= step, -1)
 
     def _origin(self, plan: _Plan) -> Origin:
-        codec = self._codec
-        return Origin(
-            codec=codec.name,
-            weights_sha256=codec.weights_sha256,
-            rate=self.rate,
-            hop=self.config.unit * self.config.group,
-            frame_rate=self.rate / (self.config.unit * self.config.group),
-            vocabularies=codec.vocabularies[: self.config.codebooks],
-            channels=1,
-            source_rate=self.rate,
-            source_channels=1,
-            source_length=plan.samples,
-            source_sha256="",
+        return spoken_origin(
+            self._codec,
+            self._codec.name,
+            self._codec.weights_sha256,
+            books=self.config.codebooks,
+            length=plan.samples,
             notes={"model": self.name, "seed": str(plan.line.seed)},
         )
 
@@ -334,15 +328,6 @@ def speaker(loaded: Loaded, source: str | Path, *, device: torch.device, dtype: 
     if dtype != "float32":
         raise UsageError(f"{loaded.name} is not made to compute in {dtype}", hint="--dtype float32")
     return AlmSpeaker(loaded, load_codec(CODEC, device=str(device)), device)
-
-
-def _sampling(line: Line) -> Sampling:
-    asked = {
-        name: value
-        for name in ("temperature", "top_k", "top_p")
-        if (value := getattr(line, name)) is not None
-    }
-    return replace(SAMPLING, **asked)
 
 
 def _sampled(logits: Tensor, rules: Sequence[Sampling], noise: Sequence[torch.Generator]) -> Tensor:

@@ -19,10 +19,9 @@ from alm_cli.checkpoints.load import Loaded, build, load
 from alm_cli.checkpoints.parts import part_of
 from alm_cli.checkpoints.reader import open_checkpoint
 from alm_cli.codecs.encodec import FAMILY as ENCODEC
-from alm_cli.errors import InputError, UsageError
+from alm_cli.errors import InputError
 from alm_cli.lm.bark import Bark
-from alm_cli.nn.packed import pack_exactly, pack_int8
-from alm_cli.runtime import dtype_of, inference, place, seeded
+from alm_cli.runtime import inference, seeded
 from alm_cli.systems.bark_stages import (
     SUNO,
     Manner,
@@ -34,6 +33,7 @@ from alm_cli.systems.bark_stages import (
 )
 from alm_cli.systems.bark_voices import RANDOM, BarkVoice, preset, preset_names, read_voice
 from alm_cli.systems.codec import Codec, CodecModel
+from alm_cli.systems.placing import placed
 from alm_cli.systems.speaker import Line, Spoken
 from alm_cli.systems.spoken_codes import sound, spoken_tokens, whole
 from alm_cli.text.wordpiece import WordPieces, load_wordpieces
@@ -144,11 +144,7 @@ class BarkSpeaker:
 
     def _accepted(self, line: Line) -> list[int]:
         """The tokens of a line's text. InputError: it cannot be said, or not so."""
-        if line.speed != 1 or line.duration_s is not None:
-            raise InputError(
-                f"{self.name} decides itself how fast it speaks",
-                hint="ask for no speed or duration",
-            )
+        line.keep_pace_of(self.name)
         if line.voice is not None and not isinstance(line.voice, BarkVoice):
             raise InputError(f"this is no voice of {self.name}")
         if line.before is not None and not isinstance(line.before, BarkSpoken):
@@ -276,16 +272,7 @@ def speaker(
     model = loaded.model
     assert isinstance(model, Bark)
     codec = _codec(model, path, device, loaded.weights_sha256)
-    rounded = dtype == "int8"
-    # Again for inference: that is when matrices that are used together are laid side by side.
-    place(model, device, dtype_of("float32" if rounded else dtype)).eval()
-    if rounded:
-        if device.type != "cpu":
-            raise UsageError("int8 is for processors", hint="--dtype float16")
-        pack_int8(model)
-    elif device.type == "cpu" and dtype == "float32":
-        pack_exactly(model.semantic)
-        pack_exactly(model.coarse)
+    placed(model, device, dtype, steps=[model.semantic, model.coarse])
     return BarkSpeaker(
         model,
         codec,
@@ -295,7 +282,7 @@ def speaker(
         weights_sha256=loaded.weights_sha256,
         rules=rules,
         # The rows of a product in int8 share a scale.
-        rows=1 if rounded else _ROWS[device.type],
+        rows=1 if dtype == "int8" else _ROWS[device.type],
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -18,8 +17,7 @@ from alm_cli.errors import InputError
 from alm_cli.files.audio import read_audio
 from alm_cli.files.recognise import KNOWN_SUFFIXES, read_any
 from alm_cli.lm.csm import Csm
-from alm_cli.nn.resample import resampled
-from alm_cli.runtime import inference
+from alm_cli.systems.past_speech import Past, words_beside
 from alm_cli.systems.plain_english import check_english, longest_s, spaced, wordless
 from alm_cli.systems.speaker import Line, Spoken
 from alm_cli.text.llama import LlamaTokenizer
@@ -53,7 +51,9 @@ class Prompts:
     """Lines and voices -> what the model reads."""
 
     def __init__(self, model: Csm, codec: Mimi, tokenizer: LlamaTokenizer, name: str) -> None:
-        self._model, self._codec, self._tokenizer, self._name = model, codec, tokenizer, name
+        self._model, self._tokenizer, self._name = model, tokenizer, name
+        books, most = model.codebooks, codec.vocabularies[0]
+        self._past = Past(codec, CODEC, books, most, self._device)
 
     def voice(self, source: str | Path | Audio | None) -> CsmVoice:
         """A speaker by number, or one who said a recording or a token file; see `CsmSpeaker`."""
@@ -71,12 +71,9 @@ class Prompts:
             )
         if path.suffix in KNOWN_SUFFIXES:
             return CsmVoice(said=(self._turn(read_any(path, str(path)), SPEAKERS[0]),))
-        words = path.with_suffix(".txt")
-        if not words.is_file():
-            raise wordless(str(path))
-        text = spaced(words.read_text(encoding="utf-8", errors="replace"))
+        text = words_beside(path)
         self.check(text)
-        return CsmVoice(said=(Turn(SPEAKERS[0], text, self._codes(read_audio(path))),))
+        return CsmVoice(said=(Turn(SPEAKERS[0], text, self._past.codes(read_audio(path))),))
 
     def check(self, text: str) -> None:
         """InputError: empty, too long, phonemes, or letters that English is not written with."""
@@ -107,27 +104,8 @@ class Prompts:
         )
 
     def _turn(self, said: Spoken | Tokens | Latents, speaker: str) -> Turn:
-        """What was said before. InputError: its words are not known, or it is of another codec."""
-        tokens = said.tokens if isinstance(said, Spoken) else said
-        if isinstance(tokens, Tokens) and "text" in tokens.origin.notes:
-            books, most = self._model.codebooks, self._codec.vocabularies[0]
-            codes = tokens.codes[0]
-            fits = tokens.origin.codec == CODEC and tokens.codebooks == books
-            if not fits or codes.min(initial=0) < 0 or codes.max(initial=0) >= most:
-                raise InputError(f"these are not tokens of {CODEC} with {books} codebooks")
-            return Turn(speaker, tokens.origin.notes["text"], codes)
-        if isinstance(said, Spoken) and said.words:
-            text = spaced("".join(word.text for word in said.words))
-            return Turn(speaker, text, self._codes(Audio(said.samples[None], self._codec.rate)))
-        raise wordless("what was said before")
-
-    def _codes(self, audio: Audio) -> NDArray[np.int32]:
-        """A recording -> codes [K, F]."""
-        with inference():
-            mono = torch.from_numpy(audio.samples).mean(0, keepdim=True)
-            wave = resampled(mono, audio.rate, self._codec.rate)
-            codes = self._codec.encode(wave[None].to(self._device))
-        return cast(NDArray[np.int32], codes[0].cpu().numpy().astype(np.int32))
+        """What was said before, and by whom. InputError: see `Past`."""
+        return Turn(speaker, *self._past.known(said))
 
     def _turn_vectors(self, turn: Turn) -> tuple[Tensor, Tensor]:
         """The vectors [1, S, D] of text and frames; a frame of zeros ends each recording."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from alm_cli.checkpoints.fetch import fetch
@@ -20,21 +18,19 @@ from alm_cli.checkpoints.parts import part_of
 from alm_cli.checkpoints.reader import open_checkpoint
 from alm_cli.codecs.mimi import FAMILY, Mimi
 from alm_cli.decoding.sampling import Sampling, sample
-from alm_cli.errors import InputError, ModelError, UsageError
+from alm_cli.errors import InputError, ModelError
 from alm_cli.lm.csm import Csm
 from alm_cli.nn.llama import Streams
-from alm_cli.nn.packed import pack_exactly, pack_int8
 from alm_cli.nn.state import State
-from alm_cli.runtime import dtype_of, inference, place, seeded
+from alm_cli.runtime import inference, seeded
 from alm_cli.systems.csm_prompts import CODEC, LONGEST, SPEAKERS, CsmVoice, Prompts, voice_of
+from alm_cli.systems.frame_speaker import FrameSpeaker, Said, Samples
+from alm_cli.systems.past_speech import numbers
+from alm_cli.systems.placing import placed
 from alm_cli.systems.plain_english import spaced
-from alm_cli.systems.speaker import Line, Spoken
+from alm_cli.systems.speaker import Line
 from alm_cli.text.llama import load_llama_tokenizer
-from alm_cli.values import Audio, Origin, Tokens
-
-Samples = NDArray[np.float32]
-# The number of a line, a frame of codes [K], and its samples.
-Said = tuple[int, NDArray[np.int32], Samples]
+from alm_cli.values import Audio
 
 # As published: generation_config.json.
 _USUAL = Sampling(temperature=0.9, top_k=50)
@@ -43,7 +39,7 @@ _USUAL = Sampling(temperature=0.9, top_k=50)
 _ROWS, _ROWS_ON_GPU = 4, 16
 
 
-class CsmSpeaker:
+class CsmSpeaker(FrameSpeaker):
     """A loaded CSM; nothing about it changes after loading.
 
     A voice is the number of a speaker, or a recording together with its words: `clip.wav` needs
@@ -58,8 +54,7 @@ class CsmSpeaker:
         self, model: Csm, codec: Mimi, prompts: Prompts, name: str, sha256: tuple[str, str]
     ) -> None:
         """`sha256` are those of the weights, of this model and of its codec."""
-        self.name, self.rate = name, codec.rate
-        self.weights_sha256, self._codec_sha256 = sha256
+        super().__init__(name, codec, CODEC, model.codebooks, sha256)
         self._model, self._codec, self._prompts = model, codec, prompts
 
     def voice(self, source: str | Path | Audio | None) -> CsmVoice:
@@ -70,24 +65,6 @@ class CsmSpeaker:
         """InputError: empty, too long, phonemes, or letters that English is not written with."""
         self._prompts.check(text)
 
-    def say(self, lines: Sequence[Line]) -> list[Spoken]:
-        """Lines together, as a batch; each sounds as it does alone. InputError: see `Speaker`."""
-        said: list[list[Said]] = [[] for _ in lines]
-        for one in self._said(lines):
-            said[one[0]].append(one)
-        return [self._spoken(line, parts) for line, parts in zip(lines, said, strict=True)]
-
-    def stream(self, line: Line) -> Generator[Samples, None, Spoken]:
-        """The samples of a line, frame by frame of 80 ms; together, those of `say`."""
-        return self._streamed(line, self._said([line]))
-
-    def _streamed(self, line: Line, said: Iterator[Said]) -> Generator[Samples, None, Spoken]:
-        parts: list[Said] = []
-        for one in said:
-            parts.append(one)
-            yield one[2]
-        return self._spoken(line, parts)
-
     def _said(self, lines: Sequence[Line]) -> Iterator[Said]:
         for line in lines:
             self._accept(line)
@@ -96,34 +73,12 @@ class CsmSpeaker:
     def _accept(self, line: Line) -> None:
         """InputError: what the line asks for cannot be done."""
         self.check(line.text)
-        if line.speed != 1 or line.duration_s is not None:
-            raise InputError(
-                f"{self.name} decides itself how fast it speaks",
-                hint="ask for no speed or duration",
-            )
+        line.keep_pace_of(self.name)
         if line.voice is not None and not isinstance(line.voice, CsmVoice):
             raise InputError(f"this is no voice of {self.name}")
 
-    def _spoken(self, line: Line, said: Sequence[Said]) -> Spoken:
-        codec, none = self._codec, np.zeros((self._model.codebooks, 0), np.int32)
-        codes = np.stack([frame for _, frame, _ in said], 1) if said else none
-        origin = Origin(
-            codec=CODEC,
-            weights_sha256=self._codec_sha256,
-            rate=codec.rate,
-            hop=codec.hop,
-            frame_rate=codec.rate / codec.hop,
-            vocabularies=codec.vocabularies,
-            channels=1,
-            source_rate=codec.rate,
-            source_channels=1,
-            source_length=codes.shape[1] * codec.hop,
-            source_sha256="",
-            # Whoever goes on from here has to know the words.
-            notes={"text": spaced(line.text), "speaker": voice_of(line).speaker},
-        )
-        whole = np.concatenate([np.zeros(0, np.float32), *(wave for _, _, wave in said)])
-        return Spoken(samples=whole, tokens=Tokens(codes[None], origin))
+    def _notes(self, line: Line) -> dict[str, str]:
+        return {"text": spaced(line.text), "speaker": voice_of(line).speaker}
 
 
 @dataclass(eq=False)
@@ -162,7 +117,7 @@ class _Speech:
     def _begun(self, index: int, line: Line) -> _Row:
         """A line before its first frame."""
         prompt, most = self._prompts.vectors(line)
-        state, how = State(), _sampling(line)
+        state, how = State(), line.sampling(_USUAL)
         vector = self._model.read(prompt, state)
         return _Row(index, vector, state, how, seeded(line.seed, vector.device), most)
 
@@ -180,7 +135,7 @@ class _Speech:
         self._rows = [row for row, _ in on]
         if on:
             self._listen(torch.stack([frame for _, frame in on]))
-        return [(row.index, _numbers(frame), self._wave(row, frame)) for row, frame in said]
+        return [(row.index, numbers(f[:, None]), self._wave(row, f)) for row, f in said]
 
     def _listen(self, codes: Tensor) -> None:
         """Let each row hear its own frame of codes [R, K]."""
@@ -192,13 +147,6 @@ class _Speech:
     def _wave(self, row: _Row, frame: Tensor) -> Samples:
         wave = self._codec.decode(frame[None, :, None], row.sound)
         return cast(Samples, wave[0, 0].cpu().numpy())
-
-
-def _sampling(line: Line) -> Sampling:
-    """How a line is drawn; what it leaves open as the model is published."""
-    asked = {"temperature": line.temperature, "top_k": line.top_k, "top_p": line.top_p}
-    usual = {name: getattr(_USUAL, name) for name in asked}
-    return Sampling(**usual | {name: value for name, value in asked.items() if value is not None})
 
 
 def _choose(rows: Sequence[_Row], vocabulary: int, logits: Tensor) -> Tensor:
@@ -219,10 +167,6 @@ def _filled(x: Tensor) -> Tensor:
     return torch.cat((x, x.new_zeros(lacking, *x.shape[1:]))) if lacking > 0 else x
 
 
-def _numbers(frame: Tensor) -> NDArray[np.int32]:
-    return cast(NDArray[np.int32], frame.cpu().numpy().astype(np.int32))
-
-
 def speaker(
     loaded: Loaded, source: str | Path, *, device: torch.device, dtype: str = "float32"
 ) -> CsmSpeaker:
@@ -238,15 +182,7 @@ def speaker(
     codec.to(device)
     if len(codec.vocabularies) != model.codebooks:
         raise ModelError(f"{loaded.name} and its {CODEC} have different numbers of codebooks")
-    rounded = dtype == "int8"
-    # Again for inference: that is when matrices that are used together are laid side by side.
-    place(model, device, dtype_of("float32" if rounded else dtype)).eval()
-    if rounded and device.type != "cpu":
-        raise UsageError("int8 is for processors", hint="--dtype float16")
-    if rounded:
-        pack_int8(model)
-    else:
-        pack_exactly(model)
+    placed(model, device, dtype, steps=[model])
     prompts = Prompts(model, codec, tokenizer, loaded.name)
     sha256 = loaded.weights_sha256, codec_sha256
     return CsmSpeaker(model, codec, prompts, loaded.name, sha256)

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from alm_cli.checkpoints.load import Loaded, load
 from alm_cli.codecs.dac import Dac
 from alm_cli.decoding.delays import delay, undelay
 from alm_cli.decoding.sampling import Sampling, filtered
-from alm_cli.errors import InputError, ModelError, UsageError
+from alm_cli.errors import InputError, ModelError
 from alm_cli.files.audio import read_audio
 from alm_cli.files.recognise import KNOWN_SUFFIXES, read_any
 from alm_cli.lm.dia import BEGIN, END, PAD, Dia, Heard, ended, guided
 from alm_cli.nn.llama import Streams
-from alm_cli.nn.packed import pack_exactly, pack_int8
-from alm_cli.nn.resample import resampled
 from alm_cli.nn.state import State
-from alm_cli.runtime import dtype_of, inference, place, seeded
+from alm_cli.runtime import inference, seeded
+from alm_cli.systems.frame_speaker import FrameSpeaker, Said, Samples
+from alm_cli.systems.past_speech import Codes, Past, numbers, words_beside
+from alm_cli.systems.placing import placed
 from alm_cli.systems.plain_english import check_english, longest_s, spaced, wordless
 from alm_cli.systems.speaker import Line, Spoken
-from alm_cli.values import Audio, Latents, Origin, Tokens
-
-Samples = NDArray[np.float32]
-Codes = NDArray[np.int32]
-# The number of a line, codes [K, F], and their samples.
-Said = tuple[int, Codes, Samples]
+from alm_cli.values import Audio, Latents, Tokens
 
 _CODEC = "dac-44khz"
 # As published: generation_config.json.
@@ -56,7 +51,7 @@ class DiaVoice:
     codes: Codes | None = None
 
 
-class DiaSpeaker:
+class DiaSpeaker(FrameSpeaker):
     """A loaded Dia; nothing about it changes after loading.
 
     Text may have `[S1]` and `[S2]` for two speakers, and `(laughs)`, `(sighs)` and the like. A
@@ -70,10 +65,11 @@ class DiaSpeaker:
 
     def __init__(self, model: Dia, codec: Dac, name: str, sha256: tuple[str, str]) -> None:
         """`sha256` are those of the weights, of this model and of its codec."""
-        self.name, self.rate = name, codec.rate
-        self.weights_sha256, self._codec_sha256 = sha256
+        books = len(model.lags)
+        super().__init__(name, codec, _CODEC, books, sha256)
         self._model, self._codec = model, codec
         self._device = model.text_embedding.weight.device
+        self._past = Past(codec, _CODEC, books, END, self._device)
 
     def voice(self, source: str | Path | Audio | None) -> DiaVoice:
         """See `Speaker`. InputError: there is no such file, or a recording has no words."""
@@ -88,12 +84,9 @@ class DiaSpeaker:
             )
         if path.suffix in KNOWN_SUFFIXES:
             return self._known(read_any(path, str(path)))
-        words = path.with_suffix(".txt")
-        if not words.is_file():
-            raise wordless(str(path))
-        text = spaced(words.read_text(encoding="utf-8", errors="replace"))
+        text = words_beside(path)
         self.check(text)
-        return DiaVoice(_tagged(text), self._codes(read_audio(path)))
+        return DiaVoice(_tagged(text), self._past.codes(read_audio(path)))
 
     def check(self, text: str) -> None:
         """InputError: empty, too long, phonemes, or letters that English is not written with."""
@@ -105,24 +98,6 @@ class DiaSpeaker:
                 hint=f"lines of up to {self.longest} characters go well",
             )
 
-    def say(self, lines: Sequence[Line]) -> list[Spoken]:
-        """Lines together, as a batch; each sounds as it does alone. InputError: see `Speaker`."""
-        said: list[list[Said]] = [[] for _ in lines]
-        for one in self._said(lines):
-            said[one[0]].append(one)
-        return [self._spoken(line, parts) for line, parts in zip(lines, said, strict=True)]
-
-    def stream(self, line: Line) -> Generator[Samples, None, Spoken]:
-        """The samples of a line, some 0.2 s at a time; together, those of `say`."""
-        return self._streamed(line, self._said([line]))
-
-    def _streamed(self, line: Line, said: Iterator[Said]) -> Generator[Samples, None, Spoken]:
-        parts: list[Said] = []
-        for one in said:
-            parts.append(one)
-            yield one[2]
-        return self._spoken(line, parts)
-
     def _said(self, lines: Sequence[Line]) -> Iterator[Said]:
         prompts = [self._prompt(line) for line in lines]
         return _Speech(self._model, self._codec).say(lines, prompts)
@@ -130,11 +105,7 @@ class DiaSpeaker:
     def _prompt(self, line: Line) -> _Prompt:
         """What is read before a line. InputError: what the line asks for cannot be done."""
         self.check(line.text)
-        if line.speed != 1 or line.duration_s is not None:
-            raise InputError(
-                f"{self.name} decides itself how fast it speaks",
-                hint="ask for no speed or duration",
-            )
+        line.keep_pace_of(self.name)
         voice = DiaVoice() if line.voice is None else line.voice
         if not isinstance(voice, DiaVoice):
             raise InputError(f"this is no voice of {self.name}")
@@ -159,47 +130,12 @@ class DiaSpeaker:
         return self._model.positions - max(self._model.lags) - 1
 
     def _known(self, said: Spoken | Tokens | Latents) -> DiaVoice:
-        """What was said before. InputError: in which words is not known, or not in these codes."""
-        tokens = said.tokens if isinstance(said, Spoken) else said
-        if isinstance(tokens, Tokens) and "text" in tokens.origin.notes:
-            codes, books = tokens.codes[0], len(self._model.lags)
-            fits = tokens.origin.codec == _CODEC and tokens.codebooks == books
-            if not fits or codes.min(initial=0) < 0 or codes.max(initial=0) >= END:
-                raise InputError(f"these are not tokens of {_CODEC} with {books} codebooks")
-            return DiaVoice(_tagged(tokens.origin.notes["text"]), codes)
-        if isinstance(said, Spoken) and said.words:
-            text = _tagged(spaced("".join(word.text for word in said.words)))
-            return DiaVoice(text, self._codes(Audio(said.samples[None], self.rate)))
-        raise wordless("what was said before")
+        """What was said before. InputError: see `Past`."""
+        text, codes = self._past.known(said)
+        return DiaVoice(_tagged(text), codes)
 
-    def _codes(self, audio: Audio) -> Codes:
-        """A recording -> codes [K, F]."""
-        with inference():
-            mono = torch.from_numpy(audio.samples).mean(0, keepdim=True)
-            wave = resampled(mono, audio.rate, self._codec.rate)
-            codes = self._codec.encode(wave[None].to(self._device), len(self._model.lags))
-        return _numbers(codes[0])
-
-    def _spoken(self, line: Line, said: Sequence[Said]) -> Spoken:
-        codec, none = self._codec, np.zeros((len(self._model.lags), 0), np.int32)
-        all_codes = np.concatenate([none, *(codes for _, codes, _ in said)], 1)
-        whole = np.concatenate([np.zeros(0, np.float32), *(wave for _, _, wave in said)])
-        origin = Origin(
-            codec=_CODEC,
-            weights_sha256=self._codec_sha256,
-            rate=codec.rate,
-            hop=codec.hop,
-            frame_rate=codec.rate / codec.hop,
-            vocabularies=codec.vocabularies[: len(all_codes)],
-            channels=1,
-            source_rate=codec.rate,
-            source_channels=1,
-            source_length=len(whole),
-            source_sha256="",
-            # Whoever goes on from here has to know the words.
-            notes={"text": _tagged(spaced(line.text))},
-        )
-        return Spoken(samples=whole, tokens=Tokens(all_codes[None], origin))
+    def _notes(self, line: Line) -> dict[str, str]:
+        return {"text": _tagged(spaced(line.text))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +151,7 @@ class _Row:
     """A line that is being said: columns of delayed codes, and what is known of them."""
 
     def __init__(self, index: int, line: Line, prompt: _Prompt, lags: Sequence[int]) -> None:
-        self.index, self.how, self.lags = index, _sampling(line), lags
+        self.index, self.how, self.lags = index, line.sampling(_USUAL), lags
         self.noise = seeded(line.seed, prompt.codes.device)
         self.states = State(), State()
         self.sound = State()
@@ -312,7 +248,7 @@ class _Speech:
             if frames is not None:
                 row.sound.last = row.done
                 wave = self._codec.decode(frames[None], row.sound)
-                said.append((row.index, _numbers(frames), cast(Samples, wave[0, 0].cpu().numpy())))
+                said.append((row.index, numbers(frames), cast(Samples, wave[0, 0].cpu().numpy())))
         self._rows = [row for row in self._rows if not row.done]
         if self._rows:
             self._listen()
@@ -330,13 +266,6 @@ class _Speech:
             row.logits = pair
 
 
-def _sampling(line: Line) -> Sampling:
-    """How a line is drawn; what it leaves open as the model is published."""
-    asked = {"temperature": line.temperature, "top_k": line.top_k, "top_p": line.top_p}
-    usual = {name: getattr(_USUAL, name) for name in asked}
-    return Sampling(**usual | {name: value for name, value in asked.items() if value is not None})
-
-
 def _tagged(text: str) -> str:
     """A text that says who speaks first."""
     return text if text.startswith(tuple(_SPEAKERS)) else f"[S1] {text}"
@@ -347,10 +276,6 @@ def _bytes(text: str) -> list[int]:
     for tag, byte in _SPEAKERS.items():
         text = text.replace(tag, byte)
     return list(text.encode())
-
-
-def _numbers(codes: Tensor) -> Codes:
-    return cast(Codes, codes.cpu().numpy().astype(np.int32))
 
 
 def speaker(
@@ -369,14 +294,6 @@ def speaker(
     assert isinstance(model, Dia) and isinstance(codec, Dac)
     if len(codec.vocabularies) < len(model.lags):
         raise ModelError(f"{loaded.name} has more codebooks than {_CODEC}")
-    rounded = dtype == "int8"
-    # Again for inference: that is when matrices that are used together are laid side by side.
-    place(model, device, dtype_of("float32" if rounded else dtype)).eval()
-    if rounded and device.type != "cpu":
-        raise UsageError("int8 is for processors", hint="--dtype float16")
-    if rounded:
-        pack_int8(model)
-    else:
-        pack_exactly(model)
+    placed(model, device, dtype, steps=[model])
     sha256 = loaded.weights_sha256, alone.weights_sha256
     return DiaSpeaker(model, codec.to(device), loaded.name, sha256)

@@ -99,11 +99,7 @@ class PocketSpeaker:
 
     def _accept(self, line: Line) -> None:
         """InputError: what is asked for does not exist here. UsageError: a number is impossible."""
-        if line.speed != 1 or line.duration_s is not None:
-            raise InputError(
-                f"{self.name} decides itself how fast it speaks",
-                hint="ask for no speed or duration",
-            )
+        line.keep_pace_of(self.name)
         if line.top_k is not None or line.top_p is not None:
             raise InputError(
                 f"{self.name} draws no tokens, so there are no likeliest ones",

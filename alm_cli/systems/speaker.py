@@ -8,16 +8,19 @@ what is said.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alm_cli.errors import ModelError, UsageError
+from alm_cli.errors import InputError, ModelError, UsageError
 from alm_cli.values import Audio, Latents, Tokens, Word
+
+if TYPE_CHECKING:
+    from alm_cli.decoding.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,19 @@ class Line:
             raise UsageError(f"speed is {self.speed}, not between 0.1 and 10")
         if self.duration_s is not None and not 0 < self.duration_s < inf:
             raise UsageError(f"duration is {self.duration_s} s, not above 0")
+
+    def sampling(self, usual: Sampling) -> Sampling:
+        """How tokens of the line are drawn; what it leaves open is as usual."""
+        asked = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+        given = {key: value for key, value in asked.items() if value is not None}
+        return replace(usual, **given)  # type: ignore[arg-type]
+
+    def keep_pace_of(self, name: str) -> None:
+        """InputError: a speed or a duration is asked of a model that decides itself."""
+        if self.speed != 1 or self.duration_s is not None:
+            raise InputError(
+                f"{name} decides itself how fast it speaks", hint="ask for no speed or duration"
+            )
 
 
 class Speaker(Protocol):

@@ -94,11 +94,7 @@ class SpeechT5Speaker:
 
     def _accept(self, line: Line) -> None:
         """InputError: what is asked for does not exist here."""
-        if line.speed != 1 or line.duration_s is not None:
-            raise InputError(
-                f"{self.name} decides itself how fast it speaks",
-                hint="ask for no speed or duration",
-            )
+        line.keep_pace_of(self.name)
         if any(asked is not None for asked in (line.temperature, line.top_k, line.top_p)):
             raise InputError(
                 f"{self.name} draws no tokens", hint="ask for no temperature, top-k or top-p"

@@ -21,14 +21,14 @@ from torch import Tensor
 
 from alm_cli.checkpoints.load import Loaded
 from alm_cli.decoding.sampling import Sampling, sample
-from alm_cli.errors import InputError, ModelError, UsageError
+from alm_cli.errors import InputError, ModelError
 from alm_cli.files.audio import read_audio
 from alm_cli.files.npz import read_npz
 from alm_cli.lm.valle import LANGUAGES, ValleX
-from alm_cli.nn.packed import pack_exactly, pack_int8
 from alm_cli.nn.state import State
-from alm_cli.runtime import dtype_of, inference, place, seeded
+from alm_cli.runtime import inference, seeded
 from alm_cli.systems.codec import Codec, load_codec
+from alm_cli.systems.placing import placed
 from alm_cli.systems.speaker import Line, Spoken
 from alm_cli.systems.spoken_codes import sound, spoken_tokens, whole
 from alm_cli.text.espeak import espeak_phonemes
@@ -138,11 +138,7 @@ class ValleSpeaker:
 
     def _accepted(self, line: Line) -> list[int]:
         """The phonemes of a line. InputError: it cannot be said, or not so."""
-        if line.speed != 1 or line.duration_s is not None:
-            raise InputError(
-                f"{self.name} decides itself how fast it speaks",
-                hint="ask for no speed or duration",
-            )
+        line.keep_pace_of(self.name)
         if line.voice is not None and not isinstance(line.voice, ValleVoice):
             raise InputError(f"this is no voice of {self.name}")
         if line.before is not None and not isinstance(line.before, ValleSpoken):
@@ -295,13 +291,5 @@ def speaker(
     if model.phonemes <= max(_NUMBERS.values()):
         raise ModelError(f"{loaded.name}: {model.phonemes} phonemes, too few for their letters")
     codec = load_codec(_CODEC, device=str(device))
-    rounded = dtype == "int8"
-    if rounded and device.type != "cpu":
-        raise UsageError("int8 is for processors", hint="--dtype float16")
-    # Again for inference: that is when matrices that are used together are laid side by side.
-    place(model, device, dtype_of("float32" if rounded else dtype)).eval()
-    if rounded:
-        pack_int8(model)
-    elif device.type == "cpu":
-        pack_exactly(model)
+    placed(model, device, dtype, steps=[model])
     return ValleSpeaker(model, codec, loaded.name, loaded.weights_sha256)

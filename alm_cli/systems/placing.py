@@ -1,0 +1,37 @@
+"""Models where they compute, and their weights as they are read fastest there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from alm_cli.errors import UsageError
+from alm_cli.nn.packed import pack_exactly, pack_int8
+from alm_cli.runtime import Model, dtype_of, place
+
+
+def number_of(dtype: str) -> tuple[torch.dtype, bool]:
+    """What to compute in, and whether the linear maps are of 8 bits, as "int8" asks for."""
+    return dtype_of("float32" if dtype == "int8" else dtype), dtype == "int8"
+
+
+def placed(
+    model: Model, device: torch.device, dtype: str, *, steps: Iterable[nn.Module] = ()
+) -> Model:
+    """The model ready to compute; `steps` are the parts of it that a few rows at a time go through.
+
+    Their weights are packed where that changes none of them. UsageError: no int8 here.
+    """
+    number, rounded = number_of(dtype)
+    # Again for inference: that is when matrices that are used together are laid side by side.
+    place(model, device, number).eval()
+    if rounded and device.type != "cpu":
+        raise UsageError("int8 is for processors", hint="--dtype float16")
+    if rounded:
+        pack_int8(model)
+    else:
+        for part in steps:
+            pack_exactly(part)
+    return model
