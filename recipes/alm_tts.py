@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 from alm_cli.checkpoints.load import load
 from alm_cli.decoding.delays import delay
 from alm_cli.lm.alm_tts import AlmTts, AlmTtsConfig
+from alm_cli.nn.renderer import Renderer
 from recipes.alm_tts_data import Speaker, clip
 from recipes.training import Training, options, run
 
@@ -122,7 +124,7 @@ class AlmTtsTraining(Training[AlmTts]):
     def __init__(self, run: Path, data: Path, ask: argparse.Namespace) -> None:
         torch.manual_seed(ask.seed)
         config = AlmTtsConfig()
-        super().__init__(run, ask, started(AlmTts(config)), AlmTts(config))
+        super().__init__(run, ask, started(AlmTts(config), "alm-codec"), AlmTts(config))
         self.data, self.clips = data, Clips(data)
 
     def epoch(self) -> Iterator[list[int]]:
@@ -168,7 +170,7 @@ class AlmTtsTraining(Training[AlmTts]):
         told = torch.stack([F.pad(part, (0, 0, 0, longest - len(part))) for part in conditions])
         if training:
             inputs = self._disturbed(rng, inputs)
-        logits = model(inputs, told, voice)
+        logits = model(inputs, told, model.tone(voice))
         found = [
             F.cross_entropy(logits[:, k].flatten(0, 1), wanted[:, k].flatten(), ignore_index=-1)
             for k in range(books)
@@ -226,17 +228,17 @@ class AlmTtsTraining(Training[AlmTts]):
         return torch.stack(found)
 
 
-def started(model: AlmTts) -> AlmTts:
-    """The model with the codebooks of alm-codec, and weights that begin small where they must."""
-    books = [book.vectors for book in load("alm-codec").model.quantizer.codebooks]  # type: ignore
-    for book, vectors in enumerate(books[: model.config.codebooks]):
-        scale = vectors.square().mean().sqrt()
-        model.vectors[book] = vectors / scale
-        model.scales[book] = scale
+R = TypeVar("R", bound=Renderer)
+
+
+def started(model: R, codec: str) -> R:
+    """The model with the codebooks of a codec, and weights that begin small where they must."""
+    quantizer = load(codec).model.quantizer
+    model.know([book.vectors for book in quantizer.codebooks])  # type: ignore[union-attr]
     for head, vectors in zip(model.heads, model.vectors, strict=True):
         head.weight.data.copy_(vectors)
         head.bias.data.zero_()
-    model.aim.weight.data.mul_(0.3 / model.config.latent**0.5)
+    model.aim.weight.data.mul_(0.3 / model.vectors.shape[-1] ** 0.5)
     for name, parameter in model.named_parameters():
         if name.endswith(("out.weight", "down.weight")):
             parameter.data.mul_(0.5)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +21,7 @@ from torch.nn import functional as F
 from alm_cli.checkpoints.family import Family, Settings
 from alm_cli.checkpoints.keymap import KeyMap, rename
 from alm_cli.errors import ModelError
-from alm_cli.nn.attention import Attention
-from alm_cli.nn.linear import Linear
-from alm_cli.nn.position import Rotary
-from alm_cli.nn.state import State
-from alm_cli.nn.transformer import MLP, Block, Transformer
+from alm_cli.nn.renderer import Renderer, rotary_stack
 from alm_cli.text.sounds import SYMBOLS
 
 
@@ -69,18 +64,6 @@ class AlmTtsConfig:
         return cls(**values, voices=voices)
 
 
-def _stack(width: int, depth: int, heads: int, *, causal: bool) -> Transformer:
-    norm = partial(nn.LayerNorm, width)
-    return Transformer(
-        Block(
-            Attention(width, heads, causal=causal, rotary=Rotary("halves")),
-            MLP(width, 4 * width, bias=True),
-            norm,
-        )
-        for _ in range(depth)
-    )
-
-
 class Reader(nn.Module):
     """The sounds of a line in the context of all of it, and how long each of them lasts."""
 
@@ -90,7 +73,7 @@ class Reader(nn.Module):
         self.symbols = nn.Embedding(len(SYMBOLS), width)
         self.first = nn.Embedding(2, width)
         self.voice = nn.Linear(config.voice_width, width)
-        self.stack = _stack(width, config.text_depth, config.text_heads, causal=False)
+        self.stack = rotary_stack(width, config.text_depth, config.text_heads, causal=False)
         self.norm = nn.LayerNorm(width)
         self.length = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
 
@@ -129,46 +112,29 @@ class Voice(nn.Module):
         return torch.tanh(self.leave(torch.cat([mean, spread], -1)))
 
 
-class AlmTts(nn.Module):
+class AlmTts(Renderer):
     """Sounds and a voice -> codes of alm-codec."""
 
-    vectors: Tensor
-    scales: Tensor
     named: Tensor
 
     def __init__(self, config: AlmTtsConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.rate, self.lags = config.rate, tuple(range(config.codebooks))
-        books, width, latent = config.codebooks, config.width, config.latent
+        super().__init__(
+            books=config.codebooks,
+            vocabulary=config.vocabulary,
+            latent=config.latent,
+            width=config.width,
+            depth=config.depth,
+            heads=config.heads,
+        )
+        self.config, self.rate = config, config.rate
+        width = config.width
         self.reader, self.voice = Reader(config), Voice(config)
         self.place = nn.Linear(config.text_width + 2, config.text_width)
         self.gather = nn.Linear(config.group * config.text_width, width)
         self.spread = nn.Conv1d(width, width, 5, padding=2)
         self.tone = nn.Linear(config.voice_width, width)
-        self.enter = Linear(books * latent, width)
-        self.stack = _stack(width, config.depth, config.heads, causal=True)
-        self.norm = nn.LayerNorm(width)
-        self.aim = Linear(width, books * latent, bias=True)
-        # They begin as the vectors of the codebooks, so that likely codes are those nearby.
-        self.heads = nn.ModuleList(
-            Linear(latent, config.vocabulary, bias=True) for _ in range(books)
-        )
-        # The codebooks of the codec, each scaled to vectors of mean square 1.
-        self.register_buffer("vectors", torch.zeros(books, config.vocabulary, latent))
-        self.register_buffer("scales", torch.ones(books))
         # What `voice` made of recordings of the voices that have names.
         self.register_buffer("named", torch.zeros(len(config.voices), config.voice_width))
-
-    def latents(self, codes: Tensor) -> Tensor:
-        """codes [B, K, F] -> what the codec's decoder would get of them [B, F, D]."""
-        found = self.looked_up(codes)
-        return torch.einsum("bkfd,k->bfd", found, self.scales[: codes.shape[1]])
-
-    def looked_up(self, codes: Tensor) -> Tensor:
-        """codes [B, K, F], negative where there is none yet -> vectors [B, K, F, D]."""
-        books = torch.arange(codes.shape[1], device=codes.device)[:, None]
-        return self.vectors[books, codes.clamp(min=0)] * (codes >= 0)[..., None]
 
     def condition(self, features: Tensor, units: Tensor) -> Tensor:
         """features [N, D], units [N] that each lasts -> [F, width]: what is said in each frame."""
@@ -183,20 +149,6 @@ class AlmTts(nn.Module):
         x = F.pad(x, (0, 0, config.lead, frames * config.group - config.lead - total))
         x = self.gather(x.view(frames, -1))
         return x + F.gelu(self.spread(x.mT[None])[0]).mT
-
-    def forward(
-        self, inputs: Tensor, condition: Tensor, voice: Tensor, state: State | None = None
-    ) -> Tensor:
-        """Codes of the step before [B, K, S], condition [B, S, width], voice [B, W] -> logits.
-
-        Logits are [B, K, S, V]; steps are those of the delay pattern, and a code that the pattern
-        does not have is -1.
-        """
-        found = self.looked_up(inputs).transpose(1, 2).flatten(2)
-        x = self.enter(found) + condition + self.tone(voice)[:, None]
-        x = self.norm(self.stack(x, state=state))
-        aims = self.aim(x).unflatten(-1, (self.config.codebooks, -1))
-        return torch.stack([self.heads[k](aims[:, :, k]) for k in range(len(self.lags))], 1)
 
 
 # Our own files use our own names.

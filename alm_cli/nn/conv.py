@@ -52,7 +52,14 @@ class Conv(nn.Module):
             x = self._continued(x, state)
             if x.shape[-1] < self.context + self.stride:
                 return x.new_zeros(x.shape[0], self.weight.shape[0], 0)
+        if self._is_depthwise and x.dtype == torch.float64 and x.device.type == "cpu":
+            return _depthwise(x, self.weight, self.bias, self.dilation)
         return F.conv1d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+    @property
+    def _is_depthwise(self) -> bool:
+        """Whether every channel is convolved by itself, sample by sample."""
+        return self.stride == 1 and self.weight.shape[1] == 1 and self.groups == len(self.weight)
 
     def _ends(self, length: int) -> tuple[int, int]:
         """What is padded on the left and on the right of a signal."""
@@ -160,6 +167,19 @@ def pad(x: Tensor, left: int, right: int, padding: Padding) -> Tensor:
     missing = max(0, max(left, right) + 1 - x.shape[-1])
     padded = F.pad(F.pad(x, (0, missing)) if missing else x, (left, right), "reflect")
     return padded[..., : padded.shape[-1] - missing]
+
+
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
+    """x [B, C, T], weight [C, 1, kernel] -> [B, C, T - (kernel - 1) * dilation].
+
+    For double precision, of which the library takes each channel alone: that is ten times slower.
+    """
+    length = x.shape[-1] - (weight.shape[2] - 1) * dilation
+    y = x[..., :length] * weight[..., 0]
+    for tap in range(1, weight.shape[2]):
+        begin = tap * dilation
+        y = torch.addcmul(y, x[..., begin : begin + length], weight[..., tap])
+    return y if bias is None else y + bias[:, None]
 
 
 def _initial(

@@ -9,7 +9,8 @@ sound rules", 1998, align letters and phonemes in the same way). `recipes/lexico
 from __future__ import annotations
 
 import lzma
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -81,8 +82,23 @@ def packed(lexicon: Lexicon) -> bytes:
 
 def unpacked(data: bytes) -> Lexicon:
     """The inverse of `packed`."""
-    words, rules = (
-        {key: tuple(sounds) for key, *sounds in map(str.split, part.split("\n"))}
-        for part in lzma.decompress(data).decode().split("\n\n")
-    )
-    return Lexicon(words, rules)
+    return Lexicon(*map(_Table, lzma.decompress(data).decode().split("\n\n")))
+
+
+class _Table(Mapping[str, Phonemes]):
+    """Lines of a key and its phonemes, in order, of which a text needs few: no other is read."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.split("\n")
+
+    def __getitem__(self, key: str) -> Phonemes:
+        place = bisect_left(self._lines, f"{key} ")
+        if place == len(self._lines) or not self._lines[place].startswith(f"{key} "):
+            raise KeyError(key)
+        return tuple(self._lines[place].split()[1:])
+
+    def __iter__(self) -> Iterator[str]:
+        return (line.partition(" ")[0] for line in self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)

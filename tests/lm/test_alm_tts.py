@@ -1,4 +1,4 @@
-"""The network of alm-tts: times, conditions, the past."""
+"""The network of alm-tts: times, conditions, voices (how it renders: tests/nn/test_renderer.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import torch
 
 from alm_cli.errors import ModelError
 from alm_cli.lm.alm_tts import AlmTts, AlmTtsConfig
-from alm_cli.nn.state import State
 
 CONFIG = AlmTtsConfig(
     codebooks=3, vocabulary=17, latent=8, text_width=12, text_depth=2, text_heads=2,
@@ -21,27 +20,6 @@ def model() -> AlmTts:
     model = AlmTts(CONFIG).eval().requires_grad_(False)
     model.vectors.normal_()
     return model
-
-
-def test_steps_are_the_whole(model: AlmTts) -> None:
-    codes = torch.randint(-1, 17, (2, 3, 9))
-    told, voice = torch.randn(2, 9, 16), torch.randn(2, 6)
-    whole = model(codes, told, voice)
-    state = State()
-    parts = [
-        model(codes[:, :, a:b], told[:, a:b], voice, state) for a, b in ((0, 4), (4, 5), (5, 9))
-    ]
-    torch.testing.assert_close(torch.cat(parts, 2), whole)
-    assert whole.shape == (2, 3, 9, 17)
-
-
-def test_the_past_does_not_see_the_future(model: AlmTts) -> None:
-    codes, told, voice = torch.randint(0, 17, (1, 3, 8)), torch.randn(1, 8, 16), torch.randn(1, 6)
-    other = codes.clone()
-    other[:, :, 5] = (other[:, :, 5] + 1) % 17
-    before, after = model(codes, told, voice), model(other, told, voice)
-    torch.testing.assert_close(before[:, :, :5], after[:, :, :5])
-    assert not torch.allclose(before[:, :, 5:], after[:, :, 5:])
 
 
 @pytest.mark.parametrize("units", [[1, 1], [3, 2, 4], [7, 1, 1, 12]])
@@ -82,12 +60,6 @@ def test_a_voice_is_bounded_and_its_own(model: AlmTts) -> None:
     assert one.shape == (1, 6)
     assert one.abs().max() <= 1
     assert not torch.allclose(one, two)
-
-
-def test_unknown_codes_count_for_nothing(model: AlmTts) -> None:
-    codes = torch.tensor([[[1, -1], [2, -1], [3, -1]]])
-    assert not model.looked_up(codes)[:, :, 1].any()
-    assert model.looked_up(codes)[:, :, 0].any()
 
 
 def test_settings_are_read_strictly() -> None:

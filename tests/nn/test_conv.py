@@ -166,3 +166,15 @@ def test_training_reaches_weight_and_bias() -> None:
     for part, parameter in product((conv, up), ("weight", "bias")):
         gradient = getattr(part, parameter).grad
         assert gradient is not None and gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dilation", [1, 3])
+@pytest.mark.parametrize("bias", [False, True])
+@torch.no_grad()
+def test_channels_by_themselves_in_double_precision(dilation: int, bias: bool) -> None:
+    conv = Conv(5, 5, 7, groups=5, dilation=dilation, bias=bias).double()
+    x = torch.randn(2, 5, 40, dtype=torch.float64)
+    padded = F.pad(x, (conv.context, 0))
+    plain = F.conv1d(padded, conv.weight, conv.bias, dilation=dilation, groups=5)
+    torch.testing.assert_close(conv(x), plain, atol=1e-14, rtol=0)
+    streaming_equals_whole(conv, x, [1, 2, 7, 30], atol=1e-14)
