@@ -30,7 +30,9 @@ def words(node: ast.Module | ast.ClassDef | Function) -> str:
 
 def inherited(node: ast.ClassDef) -> set[str]:
     """The methods that a base class of ours describes already."""
-    bases = [CLASSES[name] for base in node.bases if (name := ast.unparse(base)) in CLASSES]
+    # What a generic base is filled with is no part of its name.
+    names = [ast.unparse(base).partition("[")[0] for base in node.bases]
+    bases = [CLASSES[name] for name in names if name in CLASSES]
     found = {member.name for base in bases for member in public(base)}
     return found.union(*map(inherited, bases))
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "alm_cli"
 LEVELS = (
     {"values", "errors", "planning"},
-    {"files", "catalog", "units"},
+    {"files", "catalog", "music", "units"},
     {"nn", "checkpoints", "text", "runtime"},
     {"decoding"},
     {"codecs", "encoders", "lm"},

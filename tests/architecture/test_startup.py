@@ -24,6 +24,7 @@ def run(*arguments: str) -> tuple[int, str, set[str]]:
     ["--help", "--version", "encode --help", "decode --help", "info --help", "models --help"]
     + ["convert --help", "verify --help", "models convert --help"]
     + ["transcribe --help", "align --help", "speak --help", "voices --help"]
+    + ["generate-music --help", "bench music --help"]
     + ["models", "models show alm-codec", "info --frame-rate 50 --codebooks 4 --vocabulary 1024"],
 )
 def test_words_need_nothing_heavy(line: str) -> None:
@@ -39,7 +40,9 @@ def test_words_need_nothing_heavy(line: str) -> None:
     + ["encode a.wav --codebooks 2 --bitrate 3", "encode a.wav --skip-existing --overwrite"]
     + ["transcribe", "transcribe a.wav --language klingon", "transcribe a.wav --max-line-width 9"]
     + ["align", "align a.wav", "align a.wav a.txt --text hello"]
-    + ["speak hi --speed 99 -o a.wav", "speak hi --json", "speak hi --file a.txt -o a.wav"],
+    + ["speak hi --speed 99 -o a.wav", "speak hi --json", "speak hi --file a.txt -o a.wav"]
+    + ["generate-music calm --duration 0 -o a.wav", "generate-music calm --json"]
+    + ["generate-music calm --variations 2", "generate-music calm --file a.txt -o a.wav"],
 )
 def test_mistakes_need_nothing_heavy(line: str) -> None:
     code, output, heavy = run(*line.split())

@@ -1,0 +1,1 @@
+"""Music as notes: what a piece is made of before it sounds."""
