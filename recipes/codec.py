@@ -5,6 +5,8 @@ the run folder every few minutes, and the same command continues.
 
     python recipes/codec.py RUN_DIR CLIPS_DIR                     train; again: continue
     python recipes/codec.py RUN_DIR CLIPS_DIR --export FOLDER     write the checkpoint
+    python recipes/codec.py RUN_DIR PARTS_DIR --music             alm-codec-music, on the parts that
+                                                                  `recipes/alm_music_data.py` makes
 
 It begins as a transform codec (principal components of log-spectra, k-means in their space) and
 learns to be a better one: networks on both sides add to the linear transform, while the codebooks
@@ -18,6 +20,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -34,18 +37,21 @@ MIX = {
     "libri": 0.26, "libri_fast": 0.10, "libri_slow": 0.10, "kerstin": 0.16, "rooms": 0.06,
     "synth": 0.09, "music": 0.15, "sounds": 0.08,
 }  # fmt: skip
+# Chords need a window twice as long: in 40 ms the tones of a third are one.
+MUSIC = AlmCodecConfig(
+    delay=1440, synthesis_hop=480, window=1920, codebooks=8, latent=96,
+    encoder_depth=3, encoder_width=128, context_width=224, decoder_depth=4, decoder_width=224,
+)  # fmt: skip
 ENCODER = ("enter", "encoder", "gather", "context", "bottleneck")
 
 
 class Clips:
     """Random crops of the memory-mapped clips."""
 
-    def __init__(self, folder: Path, suffix: str = "") -> None:
-        found = {name: folder / f"{name}{suffix}.i16" for name in MIX}
-        found = {name: path for name, path in found.items() if path.exists()}
-        self.waves = [np.memmap(path, np.dtype("<i2"), "r") for path in found.values()]
-        weights = np.array([MIX[name] for name in found])
-        self.weights = weights / weights.sum()
+    def __init__(self, files: Mapping[Path, float]) -> None:
+        found = {path: weight for path, weight in files.items() if path.exists()}
+        self.waves = [np.memmap(path, np.dtype("<i2"), "r") for path in found]
+        self.weights = np.array([*found.values()]) / sum(found.values())
 
     def batch(self, rng: np.random.Generator, size: int, samples: int) -> Tensor:
         """Crops [B, T] float32 with random gain and polarity."""
@@ -57,6 +63,18 @@ class Clips:
         decibels = np.minimum(rng.normal(-6, 8, size=(size, 1)), 0)
         gain = rng.choice([-1.0, 1.0], size=(size, 1)) * 10 ** (decibels / 20) / 32768
         return torch.from_numpy((np.stack(rows) * gain).astype(np.float32))
+
+
+def clips_of(folder: Path, *, music: bool) -> tuple[Clips, Clips]:
+    """What is learnt from, and what validates."""
+    if music:
+        first, *rest = sorted(folder.glob("part_*.i16"))
+        return Clips(dict.fromkeys(rest, 1.0)), Clips({first: 1.0})
+    learnt, valid = (
+        {folder / f"{name}{suffix}.i16": weight for name, weight in MIX.items()}
+        for suffix in ("", "_valid")
+    )
+    return Clips(learnt), Clips(valid)
 
 
 class Quantizer:
@@ -158,7 +176,7 @@ class Trainer:
         self.average.load_state_dict(self.model.state_dict())
         self.quantizer = Quantizer(self.model)
         self.objective = SpectralLoss(config.window, config.rate)
-        self.clips, self.valid = Clips(clips), Clips(clips, "_valid")
+        self.clips, self.valid = clips_of(clips, music=ask.music)
         for layer in self.model.project, self.model.renderer.recall:
             layer.requires_grad_(False)  # the transform stays what `start` found
         self.optimizer = torch.optim.Adam(self.model.parameters(), ask.lr, betas=(0.9, 0.99))
@@ -225,7 +243,8 @@ class Trainer:
     def common(self) -> tuple[int, ...]:
         """Books for 1.5, 3, 3, 6 and 8 kbps."""
         per_kbps = 1000 / (10 * self.model.rate / self.model.hop)
-        return tuple(max(1, int(kbps * per_kbps)) for kbps in (1.5, 3, 3, 6, 8))
+        books = len(self.quantizer.books)
+        return tuple(min(books, max(1, int(kbps * per_kbps))) for kbps in (1.5, 3, 3, 6, 8))
 
     @torch.no_grad()
     def start(self) -> None:
@@ -342,10 +361,11 @@ def main() -> None:
     parser.add_argument("--log", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--frame-rate", type=int, choices=(25, 50), default=25)
+    parser.add_argument("--music", action="store_true", help="train alm-codec-music")
     parser.add_argument("--export", type=Path, help="write the checkpoint here and stop")
     ask = parser.parse_args()
     ask.run.mkdir(parents=True, exist_ok=True)
-    config = AlmCodecConfig()
+    config = MUSIC if ask.music else AlmCodecConfig()
     if ask.frame_rate == 50:
         config = replace(config, group=1, codebooks=16, latent=64)
     trainer = Trainer(ask.run, ask.clips, config, ask)

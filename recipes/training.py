@@ -94,7 +94,9 @@ class Training(Generic[M]):
         """What one thread does of a step."""
         rng = np.random.default_rng([self.ask.seed, self.step, place])
         loss, told = self.losses(rng, group)
-        return list(torch.autograd.grad(loss, self.parameters)), told
+        unused = {"allow_unused": True, "materialize_grads": True}
+        found = torch.autograd.grad(loss, self.parameters, **unused)
+        return list(found), told
 
     def train_step(self, groups: Sequence[Group]) -> dict[str, float]:
         """A step on several batches, a thread for each."""

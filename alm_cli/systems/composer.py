@@ -1,0 +1,138 @@
+"""Words -> music, whatever kind of model makes it.
+
+This file is light: it tells what can be asked for, and loads torch only to load a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alm_cli.errors import ModelError, UsageError
+from alm_cli.values import Audio, Tokens
+
+if TYPE_CHECKING:
+    from alm_cli.decoding.sampling import Sampling
+    from alm_cli.music.score import Score
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What is to be made: so many seconds of music that follow the words of a prompt.
+
+    None leaves guidance, temperature, top-k and top-p to the model. `melody` is followed, a
+    recording or the notes of a MIDI file; `past` is gone on from, and is no part of the result.
+    A `loop` has its end go on with its beginning; its length is the nearest whole number of bars.
+    UsageError: a number out of its range.
+    """
+
+    prompt: str
+    seconds: float = 10.0
+    seed: int = 0
+    guidance: float | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    melody: Audio | Score | None = None
+    past: Audio | Tokens | None = None
+    loop: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds < inf:
+            raise UsageError(f"duration is {self.seconds} s, not above 0")
+        if self.guidance is not None and not 0 <= self.guidance < inf:
+            raise UsageError(f"guidance is {self.guidance}, not 0 or above")
+
+    def sampling(self, usual: Sampling) -> Sampling:
+        """How tokens of the piece are drawn; what it leaves open is as usual."""
+        asked = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+        given = {key: value for key, value in asked.items() if value is not None}
+        return replace(usual, **given)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Music:
+    """What a piece sounds like: samples [channels, n] float32 at the composer's rate.
+
+    `tokens` are what they were made from, `score` the notes, where the model knows them; `facts`
+    tell what it took from the prompt, by name.
+    """
+
+    samples: Samples
+    tokens: Tokens | None = None
+    score: Score | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Composer(Protocol):
+    """A loaded model that makes music; nothing about it changes after loading.
+
+    `codec` is the name of the codec whose tokens, in `Piece.past`, it can go on from.
+
+    Optional: `scores`, False where `Music.score` is never told.
+    """
+
+    name: str
+    weights_sha256: str
+    rate: int
+    channels: int
+    codec: str
+
+    def check(self, piece: Piece) -> tuple[str, ...]:
+        """What of the prompt will have no effect, a sentence for each.
+
+        InputError, with what can be asked for: the model cannot do this (an empty prompt, a melody,
+        a loop): it is never left out in silence.
+        """
+
+    def compose(self, pieces: Sequence[Piece]) -> list[Music]:
+        """Pieces together, as a batch; each sounds as it does alone. InputError: see `check`."""
+
+    def stream(self, piece: Piece) -> Generator[Samples, None, Music]:
+        """The samples of a piece as soon as they are known; together, those of `compose`."""
+
+
+def load_composer(
+    source: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    threads: int | None = None,
+) -> Composer:
+    """Load a model that makes music, by catalogue name or from a local folder or file.
+
+    ModelError: the model is unknown, damaged, not to be had without a network, or makes no music.
+    """
+    from importlib import import_module
+
+    from alm_cli.checkpoints.load import load
+    from alm_cli.runtime import device_of, set_threads
+
+    place = device_of(device)
+    set_threads(threads)
+    # Weights that are rounded one by one need not be in memory as they were.
+    loaded = load(source, mapped=dtype == "int8")
+    kind = type(loaded.model).__name__
+    module = _MODULES.get(kind)
+    if module is None:
+        raise ModelError(
+            f"{loaded.name} does not make music", hint="`alm models` names those that do"
+        )
+    composer: Composer = import_module(module).composer(loaded, source, device=place, dtype=dtype)
+    return composer
+
+
+# Class of the model -> the module whose `composer(loaded, source, *, device, dtype)` makes it one.
+_MODULES = {
+    "AlmMusic": "alm_cli.systems.alm_composer",
+    "Magnet": "alm_cli.systems.magnet_composer",
+    "MusicGen": "alm_cli.systems.musicgen_composer",
+}
