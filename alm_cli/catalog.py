@@ -10,7 +10,7 @@ from alm_cli.errors import ModelError
 
 # A decoder reads the tokens of a codec and makes none; a recogniser writes down speech, a speaker
 # says text.
-Task = Literal["codec", "decoder", "recogniser", "speaker"]
+Task = Literal["codec", "decoder", "recogniser", "speaker", "composer"]
 
 _SAFETENSORS = ("config.json", "*.safetensors", "*.safetensors.index.json")
 _ASSET = "asset:"
@@ -73,6 +73,18 @@ CATALOG = (
         vocabularies=(1024,) * 32,
     ),
     ModelCard(
+        name="alm-codec-music",
+        task="codec",
+        family="alm_cli.codecs.alm_codec",
+        source="asset:alm-codec-music",
+        note="music of thirteen instruments, 24 kHz, 2 kbps, ours, in the package",
+        licence="Apache-2.0",
+        parameters=4_130_563,
+        rate=24_000,
+        frame_rate=25.0,
+        vocabularies=(1024,) * 8,
+    ),
+    ModelCard(
         name="alm-asr",
         task="recogniser",
         family="alm_cli.encoders.alm_asr",
@@ -96,6 +108,73 @@ CATALOG = (
         frame_rate=25.0,
         vocabularies=(1024,) * 8,
         model_types=("alm_tts",),
+    ),
+    ModelCard(
+        name="alm-music",
+        task="composer",
+        family="alm_cli.lm.alm_music",
+        source="asset:alm-music",
+        note="music for thirteen instruments, ours, in the package",
+        licence="Apache-2.0",
+        parameters=4_474_432,
+        rate=24_000,
+        frame_rate=25.0,
+        vocabularies=(1024,) * 4,
+        model_types=("alm_music",),
+    ),
+    *(
+        ModelCard(
+            name=f"musicgen-{name}",
+            task="composer",
+            family="alm_cli.lm.musicgen",
+            source=f"facebook/musicgen-{name}@{revision}",
+            note=f"music by its description, 32 kHz, {note}",
+            licence="MIT for the code, CC-BY-NC-4.0 for the weights",
+            parameters=parameters,
+            rate=32_000,
+            frame_rate=50.0,
+            vocabularies=(2048,) * 4,
+            files=(*_SAFETENSORS, "tokenizer.json", "spiece.model"),
+            model_types=("musicgen", "musicgen_melody"),
+            restricted=True,
+        )
+        # The heads of the main branches, which others have pinned.
+        for name, revision, parameters, note in (
+            ("small", "4c8334b02c6ec4e8664a91979669a501ec497792", 587_925_313, "fast"),
+            ("medium", "d3bd7b00761b78ad7a8a05145ee31e7832e9916c", 2_006_291_777, "better"),
+            ("large", "15ccdc92099879e47b6da12c350cdb71d4eab3ca", 3_424_510_785, "best"),
+            (
+                "melody",
+                "68d653a95788ec0d2b0abccab22c0b3a200c2d90",
+                *(1_553_179_457, "follows a melody"),
+            ),
+            (
+                "melody-large",
+                "6fdf8d3d815995108c9bdb5183414ff464b171ac",
+                *(2_619_034_433, "follows a melody, best"),
+            ),
+            ("stereo-small", "3a110c0092820d470372c880c5ea06ce21a78ddd", 604_706_625, "stereo"),
+            (
+                "stereo-medium",
+                "2747e613fbaadc43b14257224326ef58c5c11b81",
+                *(2_031_463_745, "stereo, better"),
+            ),
+            (
+                "stereo-large",
+                "bda8ec330c9c17e09728589eaf678f58f7d2d932",
+                *(3_458_073_409, "stereo, best"),
+            ),
+            (
+                "stereo-melody",
+                "022c3bd20a7d77e7c014082f0391bcbcd3940a7a",
+                *(1_578_351_425, "stereo, follows a melody"),
+            ),
+            (
+                "stereo-melody-large",
+                "eea14861e6c29c47aea1055982a217468cd1634d",
+                *(2_652_597_057, "stereo, follows a melody, best"),
+            ),
+        )
     ),
     ModelCard(
         name="encodec-24khz",
@@ -689,8 +768,34 @@ SPEECHT5_VOCODER = ModelCard(
     files=("config.json", "pytorch_model.bin"),
 )
 
+# What composers listen to texts with, where it is not in their own files.
+T5_ENCODERS = {
+    name: ModelCard(
+        name=name,
+        task="composer",
+        family="alm_cli.encoders.t5",
+        # The heads of the main branches since 2023 and 2024.
+        source=f"google-t5/{name}@{revision}",
+        note="reads the texts of composers",
+        licence="Apache-2.0",
+        parameters=parameters,
+        rate=0,
+        frame_rate=0.0,
+        vocabularies=(),
+        dimension=dimension,
+        files=("config.json", "model.safetensors", "tokenizer.json", "spiece.model"),
+    )
+    for name, revision, parameters, dimension in (
+        ("t5-base", "a9723ea7f1b39c1eae772870f3b547bf6ef7e6c1", 109_628_544, 768),
+        ("t5-large", "150ebc2c4b72291e770f58e6057481c8d2ed331a", 334_939_648, 1024),
+    )
+}
+
 # Families whose published weights have no revision to pin: they are read from folders.
-_UNLISTED = ("alm_cli.codecs.soundstream", "alm_cli.lm.valle")
+_UNLISTED = (
+    *("alm_cli.codecs.soundstream", "alm_cli.encoders.t5"),
+    *("alm_cli.lm.magnet", "alm_cli.lm.valle"),
+)
 
 
 def find_card(name: str) -> ModelCard:

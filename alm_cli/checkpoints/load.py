@@ -38,12 +38,15 @@ class Loaded:
     name: str
 
 
-def load(source: ModelCard | str | Path, *, offline: bool | None = None) -> Loaded:
+def load(
+    source: ModelCard | str | Path, *, offline: bool | None = None, mapped: bool = False
+) -> Loaded:
     """A catalogued model by card or name, or one in a local folder or file.
 
     `config.json` lies in the folder or beside the file; its `model_type` names the family. Where
     it does not, or is missing, the names and shapes of the tensors tell. The network is used for
     catalogued models only, and never when `offline`. A catalogued formula has no files to read.
+    The weights of a `mapped` model stay in its files: see `open_checkpoint`.
     """
     card = _card(source)
     if card is not None and not card.source:
@@ -51,7 +54,7 @@ def load(source: ModelCard | str | Path, *, offline: bool | None = None) -> Load
     if card is not None:
         require(card)
     path = _path(source) if card is None else fetch(card, offline=offline)
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, mapped=mapped)
     family, raw = _described(card, path, checkpoint)
     config = _config(family, raw, checkpoint)
     model = build(family, config, checkpoint)
@@ -66,6 +69,7 @@ def build(family: Family, config: Any, checkpoint: Checkpoint) -> nn.Module:
         step.target: _float(step.combine(*map(checkpoint.read, step.sources))) for step in plan
     }
     model.load_state_dict(weights, assign=True)
+    weights.clear()  # whoever lays them elsewhere lets go of them one by one
     return model.requires_grad_(False).eval()
 
 

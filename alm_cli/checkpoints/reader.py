@@ -19,7 +19,9 @@ from alm_cli.checkpoints.keymap import Shape
 from alm_cli.errors import ModelError
 
 INDEX, _TORCH_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
-_SINGLE, _TORCH_SINGLE = "model.safetensors", "pytorch_model.bin"
+_SINGLE = "model.safetensors"
+# The second is AudioCraft's, whose codec lies beside it.
+_TORCH_SINGLES = ("pytorch_model.bin", "state_dict.bin")
 # Beside the weights of the authors' own program: those in the names of the hub's.
 _HUB_INDEX = "transformers.safetensors.index.json"
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".th", ".ckpt")
@@ -54,10 +56,17 @@ class Checkpoint:
         return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """The weights in a folder or a file; a ModelError says what is wrong with them."""
+def open_checkpoint(path: Path, *, mapped: bool = False) -> Checkpoint:
+    """The weights in a folder or a file; a ModelError says what is wrong with them.
+
+    `mapped` tensors are the file itself, which takes no memory and must not change meanwhile: for
+    those who make something else of each and let it go.
+    """
     files = weight_files(path)
-    parts = [_torch_file(file) if file.suffix in TORCH_SUFFIXES else _file(file) for file in files]
+    parts = [
+        _torch_file(file, mapped) if file.suffix in TORCH_SUFFIXES else _file(file, mapped)
+        for file in files
+    ]
     if tuple(file.name for file in files) in _TOGETHER:
         return _together(parts)
     if len(parts) == 1:
@@ -98,8 +107,9 @@ def weight_files(path: Path) -> tuple[Path, ...]:
             return _sharded(path / index)
     candidates = sorted(path.glob("*.safetensors"))
     if not candidates:
-        if (path / _TORCH_SINGLE).is_file():
-            return (path / _TORCH_SINGLE,)
+        for name in _TORCH_SINGLES:
+            if (path / name).is_file():
+                return (path / name,)
         for names in _TOGETHER:
             if all((path / name).is_file() for name in names):
                 return tuple(path / name for name in names)
@@ -142,7 +152,7 @@ def _sharded(index: Path) -> tuple[Path, ...]:
     return tuple(index.parent / name for name in sorted(names))
 
 
-def _file(file: Path) -> Checkpoint:
+def _file(file: Path, mapped: bool) -> Checkpoint:
     try:
         with safe_open(file, framework="pt") as opened:
             shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
@@ -151,16 +161,17 @@ def _file(file: Path) -> Checkpoint:
             f"{file}: not a readable safetensors file ({error})",
             hint="the file may be incomplete: fetch it again",
         ) from error
-    return Checkpoint(shapes, (file,), lambda name: _tensor(file, name))
+    return Checkpoint(shapes, (file,), lambda name: _tensor(file, name, mapped))
 
 
-def _tensor(file: Path, name: str) -> Tensor:
+def _tensor(file: Path, name: str, mapped: bool) -> Tensor:
     # A clone: what safe_open returns is the mapped file, which may change under a running model.
     with safe_open(file, framework="pt") as opened:
-        return cast(Tensor, opened.get_tensor(name)).clone()
+        tensor = cast(Tensor, opened.get_tensor(name))
+        return tensor if mapped else tensor.clone()
 
 
-def _torch_file(file: Path) -> Checkpoint:
+def _torch_file(file: Path, mapped: bool) -> Checkpoint:
     """A state dictionary as torch saves it, read by the loader that runs no code."""
     try:
         lazily = zipfile.is_zipfile(file)
@@ -175,7 +186,11 @@ def _torch_file(file: Path) -> Checkpoint:
         ) from error
     tensors, said = _state_dictionary(file, value)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    return Checkpoint(shapes, (file,), lambda name: tensors[name].clone(), said)
+
+    def read(name: str) -> Tensor:
+        return tensors[name] if mapped else tensors[name].clone()
+
+    return Checkpoint(shapes, (file,), read, said)
 
 
 def _state_dictionary(file: Path, value: object) -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -189,6 +204,9 @@ def _state_dictionary(file: Path, value: object) -> tuple[dict[str, Tensor], dic
             break
         said |= {str(key): entry for key, entry in value.items() if entry is not inner}
         value = inner
+    # AudioCraft's files may hold nothing but the name of a model that lies elsewhere.
+    if isinstance(value, Mapping) and isinstance(value.get("pretrained"), str):
+        said, value = {**said, **{str(key): entry for key, entry in value.items()}}, {}
     if not isinstance(value, Mapping) or not all(isinstance(v, Tensor) for v in value.values()):
         raise ModelError(f"{file}: not a dictionary of tensors")
     return {str(name): cast(Tensor, tensor) for name, tensor in value.items()}, said

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from alm_cli.checkpoints.family import Family, Settings, SettingsError
+from alm_cli.checkpoints.generic import GENERIC, finish_section
 from alm_cli.checkpoints.keymap import Shape, Verb, drop, rename
 from alm_cli.checkpoints.split import SplitKeyMap
 from alm_cli.nn.attention import Attention
@@ -23,22 +24,6 @@ from alm_cli.nn.state import State
 from alm_cli.nn.transformer import MLP, Block, Transformer
 
 _GENERATION = "generation_config.json"
-# What configurations of `transformers` say of training, of generation and of other tasks.
-_GENERIC = frozenset({
-    "_attn_implementation_autoset", "add_cross_attention", "bad_words_ids",
-    "begin_suppress_tokens", "bos_token_id", "chunk_size_feed_forward",
-    "cross_attention_hidden_size", "decoder_start_token_id", "diversity_penalty", "do_sample",
-    "dropout", "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id",
-    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id",
-    "forced_eos_token_id", "id2label", "initializer_range", "is_decoder", "is_encoder_decoder",
-    "label2id", "length_penalty", "max_length", "min_length", "no_repeat_ngram_size",
-    "num_beam_groups", "num_beams", "num_return_sequences", "output_attentions",
-    "output_hidden_states", "output_scores", "pad_token_id", "prefix", "problem_type",
-    "pruned_heads", "remove_invalid_values", "repetition_penalty", "return_dict_in_generate",
-    "sep_token_id", "suppress_tokens", "task_specific_params", "temperature",
-    "tf_legacy_loss", "tie_encoder_decoder", "tokenizer_class", "top_k", "top_p",
-    "torchscript", "typical_p", "use_bfloat16", "use_cache",
-})  # fmt: skip
 _STAGES = ("semantic", "coarse_acoustics", "fine_acoustics")
 _HEAD = 64  # features of a head in every published model
 
@@ -124,7 +109,7 @@ class BarkConfig:
     def from_hub(cls, raw: Mapping[str, object]) -> BarkConfig:
         """Read the published `config.json`; what this file does not build is an error."""
         told = _section(raw, _GENERATION)
-        settings = Settings({key: raw[key] for key in raw.keys() - _GENERIC - {_GENERATION}})
+        settings = Settings({key: raw[key] for key in raw.keys() - GENERIC - {_GENERATION}})
         for stage in (*_STAGES, "codec"):
             settings.only(f"{stage}_config", raw.get(f"{stage}_config"))
         settings.finish()
@@ -138,7 +123,7 @@ class BarkConfig:
             fine=fine,
             numbers=_numbers(told),
             hub=_hub_sampling(told),
-            codec={key: value for key, value in codec.items() if key not in _GENERIC}
+            codec={key: value for key, value in codec.items() if key not in GENERIC}
             if isinstance(codec, Mapping)
             else None,
         )
@@ -153,7 +138,7 @@ def _section(raw: Mapping[str, object], key: str) -> Mapping[str, object]:
 
 def _stage(raw: Mapping[str, object], stage: str) -> StageSpec:
     """The sizes of a stage. SettingsError: they are not what this file builds."""
-    settings = Settings({key: raw[key] for key in raw.keys() - _GENERIC})
+    settings = Settings({key: raw[key] for key in raw.keys() - GENERIC})
     spec = StageSpec(
         dimension=settings.number("hidden_size", 768),
         heads=settings.number("num_heads", 12, most=256),
@@ -167,11 +152,7 @@ def _stage(raw: Mapping[str, object], stage: str) -> StageSpec:
         settings.only("n_codes_total", 8)
         settings.only("n_codes_given", 1)
     settings.only("tie_word_embeddings", True, False)
-    try:
-        settings.finish()
-    except SettingsError as error:
-        message = error.message.replace("config.json", f"config.json, {stage}_config", 1)
-        raise SettingsError(message, error.hint or "", frozenset({f"{stage}_config"})) from None
+    finish_section(settings, f"{stage}_config")
     if spec.dimension % spec.heads:
         raise _misfit(stage, f"{spec.heads} heads do not divide {spec.dimension} features")
     return spec

@@ -31,6 +31,9 @@ def placed(
         raise UsageError("int8 is for processors", hint="--dtype float16")
     if rounded:
         pack_int8(model)
+        for parameter in model.parameters():
+            # What is left may lie in a mapped file.
+            parameter.data = parameter.data.clone()
     else:
         for part in steps:
             pack_exactly(part)
