@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,13 @@ from alm_cli.errors import UsageError
 
 Model = TypeVar("Model", bound=nn.Module)
 
+# Where the system tells of memory, and the files of a control group: limit, use, and the word for
+# what of the use would be given back at once. Version 2, then 1.
+_PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+_LIMITS = (
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -61,6 +69,35 @@ def place(model: Model, device: torch.device, dtype: torch.dtype) -> Model:
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     return model
+
+
+def memory_left(device: torch.device) -> int | None:
+    """Bytes that a device can still give, None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found: list[int] = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = (_PROC / "meminfo").read_text(encoding="ascii").splitlines()
+        free = (line for line in lines if line.startswith("MemAvailable:"))
+        found += [1024 * int(line.split()[1]) for line in free]
+    with suppress(OSError, ValueError):
+        groups = (_PROC / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
+        paths = {group.split(":", 2)[2].strip("/") for group in groups}
+        # In a container its own group is the root, whatever it is called outside.
+        for path in paths | {""}:
+            for names in _LIMITS:
+                found += _left_in(_GROUPS / names[0] / path, *names[1:])
+    return min(found, default=None)
+
+
+def _left_in(folder: Path, limit: str, used: str, spare: str) -> list[int]:
+    """What a control group may still take, if it has a limit."""
+    with suppress(OSError, ValueError):
+        stat = (folder / "memory.stat").read_text(encoding="ascii").split()
+        back = dict(zip(stat[::2], stat[1::2], strict=False)).get(spare, "0")
+        taken = int((folder / used).read_text(encoding="ascii")) - int(back)
+        return [max(0, int((folder / limit).read_text(encoding="ascii")) - taken)]
+    return []
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -132,7 +133,7 @@ def card_facts(card: ModelCard) -> Facts:
     # What recognisers write is text, however they write it.
     tokens = card.task != "recogniser"
     return {
-        "kind": card.task if card.task in ("recogniser", "speaker") else "model",
+        "kind": card.task if card.task in ("recogniser", "speaker", "composer") else "model",
         "name": card.name,
         "note": card.note,
         "rate": card.rate,
@@ -247,23 +248,14 @@ def _token_facts(path: Path, reader: Reader | None) -> Facts:
 
 def _model_facts(name: str) -> Facts:
     from alm_cli.systems.codec import load_codec
-    from alm_cli.systems.speaker import load_speaker
 
     try:
         codec = load_codec(name, device="cpu")
-    except ModelError as error:
-        try:
-            speaker = load_speaker(name, device="cpu")
-        except ModelError:
-            raise error from None
-        return {
-            "kind": "speaker",
-            "name": speaker.name,
-            "rate": speaker.rate,
-            "voices": ", ".join(speaker.voices) or "recordings",
-            "longest": speaker.longest,
-            "weights_sha256": speaker.weights_sha256,
-        }
+    except ModelError:
+        for facts in (_speaker_facts, _composer_facts):
+            with suppress(ModelError):
+                return facts(name)
+        raise
     sizes = codec.vocabularies
     rate = TokenRate(
         frame_rate=codec.frame_rate,
@@ -279,6 +271,34 @@ def _model_facts(name: str) -> Facts:
         "channels": codec.channels,
         **_sizes(rate, codec.rate, codec.channels, dimension),
         "weights_sha256": codec.weights_sha256,
+    }
+
+
+def _speaker_facts(name: str) -> Facts:
+    from alm_cli.systems.speaker import load_speaker
+
+    speaker = load_speaker(name, device="cpu")
+    return {
+        "kind": "speaker",
+        "name": speaker.name,
+        "rate": speaker.rate,
+        "voices": ", ".join(speaker.voices) or "recordings",
+        "longest": speaker.longest,
+        "weights_sha256": speaker.weights_sha256,
+    }
+
+
+def _composer_facts(name: str) -> Facts:
+    from alm_cli.systems.composer import load_composer
+
+    composer = load_composer(name, device="cpu")
+    return {
+        "kind": "composer",
+        "name": composer.name,
+        "rate": composer.rate,
+        "channels": composer.channels,
+        "codec": composer.codec,
+        "weights_sha256": composer.weights_sha256,
     }
 
 

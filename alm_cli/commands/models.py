@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from alm_cli.catalog import CATALOG, ModelCard, find_card
-from alm_cli.commands import options, speak_options
+from alm_cli.commands import options, sound_options
 from alm_cli.commands.facts import card_facts
 from alm_cli.commands.facts import show as show_facts
 from alm_cli.errors import InputError, ModelError
@@ -67,7 +67,7 @@ def show(name: Name, json: options.Json = False) -> None:
 
 
 @app.command("pull")
-def pull(name: Name, accept_license: speak_options.AcceptLicense = False) -> None:
+def pull(name: Name, accept_license: sound_options.AcceptLicense = False) -> None:
     """Fetch the files of a model, so that it works without a network."""
     from alm_cli.checkpoints.fetch import fetch
     from alm_cli.checkpoints.licences import accept, require

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from alm_cli.commands import options
+from alm_cli.commands import sound_options as common
 from alm_cli.commands import speak_options as own
+from alm_cli.commands.given_texts import given_text
 from alm_cli.commands.speaking import Speaking
-from alm_cli.commands.speech_settings import Settings, Target
+from alm_cli.commands.speech_settings import Settings
+from alm_cli.commands.targets import Target, check_stdout, target_of
 from alm_cli.commands.transcribe_options import DEFAULT_MODEL as RECOGNISER
-from alm_cli.errors import InputError, UsageError
+from alm_cli.errors import UsageError
 from alm_cli.jobs.report import make_report
-from alm_cli.jobs.sinks import STDOUT
-from alm_cli.jobs.sources import STDIN
 
 if TYPE_CHECKING:
     from alm_cli.files.texts import Record
@@ -26,20 +27,20 @@ if TYPE_CHECKING:
 def speak(
     text: own.Text = None,
     file: own.File = None,
-    output: own.Output = None,
+    output: common.Output = None,
     model: own.Model = own.DEFAULT_MODEL,
     voice: own.Voice = None,
-    seed: own.Seed = None,
-    temperature: own.Temperature = None,
-    top_k: own.TopK = None,
-    top_p: own.TopP = None,
+    seed: common.Seed = None,
+    temperature: common.Temperature = None,
+    top_k: common.TopK = None,
+    top_p: common.TopP = None,
     speed: own.Speed = 1.0,
     duration: own.Duration = None,
     pause: own.Pause = None,
     markup: own.Markup = "auto",
     strict: own.Strict = False,
     as_written: own.AsWritten = False,
-    format: own.Format = None,
+    format: common.Format = None,
     stream: own.Stream = False,
     batch: own.BatchFile = None,
     batch_size: own.BatchSize = 8,
@@ -49,18 +50,18 @@ def speak(
     continue_: own.Continue = None,
     verify: own.Verify = False,
     verify_model: own.VerifyModel = RECOGNISER,
-    accept_license: own.AcceptLicense = False,
-    skip_existing: own.SkipExisting = False,
+    accept_license: common.AcceptLicense = False,
+    skip_existing: common.SkipExisting = False,
     overwrite: options.Overwrite = False,
     device: options.Device = options.AUTO,
-    dtype: own.Dtype = "float32",
+    dtype: common.Dtype = "float32",
     threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Say a text, or many."""
-    target = _target(batch, output, skip_existing, overwrite)
+    target = target_of(output, batch, what="text", skip=skip_existing, overwrite=overwrite)
     records = _records(text or (), file, batch, from_tokens)
     settings = Settings(
         model=model,
@@ -88,7 +89,7 @@ def speak(
         dtype=dtype,
         threads=threads,
     )
-    _check_stdout(target, json)
+    check_stdout(target, json=json)
     if from_tokens is None:
         options.check_model(model)
     if verify:
@@ -106,57 +107,20 @@ def speak(
     raise typer.Exit(summary.exit_code)
 
 
-def _target(batch: str | None, output: str | None, skip: bool, overwrite: bool) -> Target:
-    """Where to write. UsageError: the options contradict each other."""
-    if skip and overwrite:
-        raise UsageError("--skip-existing and --overwrite exclude each other")
-    if batch is None:
-        if skip:
-            raise UsageError("--skip-existing is for --batch")
-        if output is not None and (output.endswith("/") or Path(output).is_dir()):
-            raise UsageError(f"-o {output}: a folder, where one text makes a file")
-        place = None if output in (None, STDOUT) else Path(output)
-        return Target(place, many=False, overwrite=overwrite, skip=False)
-    if output is None or output == STDOUT:
-        raise UsageError("--batch writes many files", hint="name their folder, with -o DIR")
-    if Path(output).exists() and not Path(output).is_dir():
-        raise UsageError(f"-o {output}: a file, where --batch needs a folder")
-    return Target(Path(output), many=True, overwrite=overwrite, skip=skip)
-
-
 def _records(
-    text: Sequence[str], file: str | None, batch: str | None, from_tokens: str | None
+    words: Sequence[str], file: str | None, batch: str | None, from_tokens: str | None
 ) -> list[Record]:
     """The texts, from where the user says they are. UsageError: from nowhere, or twice."""
-    from alm_cli.files.texts import Record, read_records, read_text
+    from alm_cli.files.texts import Record, read_records
 
-    ways = [bool(text), file is not None, batch is not None, from_tokens is not None]
-    if sum(ways) > 1:
-        raise UsageError("TEXT, --file, --batch and --from-tokens exclude each other")
-    if not any(ways):
-        if sys.stdin.isatty():
-            raise UsageError("no TEXT", hint="alm speak --help shows where it can come from")
-        text = [STDIN]
+    text = given_text(words, file, (batch, from_tokens), command="speak", what="TEXT")
     if batch is not None:
         return read_records(Path(batch))
     if from_tokens is not None:
         return [Record(from_tokens, "")]
-    if file is not None:
-        said = _decoded(sys.stdin.buffer.read()) if file == STDIN else read_text(Path(file))
-    elif list(text) == [STDIN]:
-        said = _decoded(sys.stdin.buffer.read())
-    else:
-        said = " ".join(text)
-    if not said.strip():
+    if text is None or not text.strip():
         raise UsageError("there is nothing to say: the text is empty")
-    return [Record("speech", said)]
-
-
-def _decoded(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"standard input is not UTF-8 text, at byte {error.start}") from error
+    return [Record("speech", text)]
 
 
 def _timestamps(text: str | None, target: Target) -> tuple[str, ...]:
@@ -172,13 +136,3 @@ def _timestamps(text: str | None, target: Target) -> tuple[str, ...]:
         if name not in {**FORMATS, **FURTHER}:
             raise UsageError(f"--timestamps {name}: not one of {', '.join({**FORMATS, **FURTHER})}")
     return names
-
-
-def _check_stdout(target: Target, json: bool) -> None:
-    if target.output is not None:
-        return
-    if json:
-        raise UsageError("--json and the sound cannot both go to standard output", hint="-o FILE")
-    if sys.stdout.isatty():
-        hint = f"-o FILE, or -o {STDOUT} into a pipe"
-        raise UsageError("sound is binary and standard output is a terminal", hint=hint)

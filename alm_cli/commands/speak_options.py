@@ -29,16 +29,6 @@ File = Annotated[
     str | None,
     typer.Option("--file", "-f", metavar="FILE", help="Say the text in this file."),
 ]
-Output = Annotated[
-    str | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="OUT",
-        help="A file, whose suffix names the format; with --batch a folder; or - for standard"
-        " output, where WAV, or what --format says, goes without it too if it is no terminal.",
-    ),
-]
 Model = Annotated[
     str,
     typer.Option(
@@ -56,26 +46,6 @@ Voice = Annotated[
         show_default="the model's first",
         help="A voice that `alm voices` lists, or a recording to speak like.",
     ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        max=2**32 - 1,
-        metavar="N",
-        show_default="random, and told",
-        help="The same seed gives the same sound.",
-    ),
-]
-Temperature = Annotated[
-    float | None, typer.Option(min=0, metavar="X", help="More is livelier and less certain.")
-]
-TopK = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Choose among the N likeliest only; 0: all.")
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(metavar="X", help="Choose among the likeliest, up to this probability."),
 ]
 Speed = Annotated[float, typer.Option(metavar="X", help="2 is twice as fast.")]
 Duration = Annotated[
@@ -102,14 +72,6 @@ AsWritten = Annotated[
     bool,
     typer.Option("--as-written", help="Give the model the text as it is: no numbers in words."),
 ]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FORMAT",
-        show_default="by the suffix of OUT, or wav",
-        help="wav, wav24, wavf (float), flac, ogg, opus, mp3, or raw samples such as s16le.",
-    ),
-]
 Stream = Annotated[bool, typer.Option("--stream", help="Write while the model still speaks.")]
 BatchFile = Annotated[
     str | None,
@@ -122,10 +84,6 @@ BatchFile = Annotated[
 BatchSize = Annotated[
     int,
     typer.Option(min=1, metavar="N", help="How many texts of --batch are said at a time."),
-]
-Dtype = Annotated[
-    Literal["float32", "bfloat16", "float16", "int8"],
-    typer.Option(help="The numbers the model computes with; int8 for some on processors."),
 ]
 Timestamps = Annotated[
     str | None,
@@ -153,16 +111,3 @@ Verify = Annotated[
     typer.Option("--verify", help="Listen to what is said, and say again what is not understood."),
 ]
 VerifyModel = Annotated[str, typer.Option(metavar="NAME|PATH", help="The recogniser that listens.")]
-AcceptLicense = Annotated[
-    bool,
-    typer.Option(
-        "--accept-license", help="Accept, once for all, a licence that restricts what may be done."
-    ),
-]
-SkipExisting = Annotated[
-    bool,
-    typer.Option(
-        "--skip-existing",
-        help="With --batch: leave what would be the same again, and what is not ours.",
-    ),
-]

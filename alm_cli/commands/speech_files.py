@@ -1,19 +1,16 @@
-"""What `alm speak` writes for a text: its sound, its tokens, and when what is said."""
+"""What `alm speak` writes beside the sound: its tokens, and when what is said."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 from alm_cli.errors import InputError
 from alm_cli.jobs.sinks import fresh_file
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from alm_cli.systems.speech import Said
     from alm_cli.values import Latents, Segment, Tokens
 
@@ -70,35 +67,6 @@ class Outputs:
             parts = [to_bytes(tokens) for tokens in _tokens(pieces, model)]
             with fresh_file(self.tokens) as fresh:
                 fresh.write_bytes(b"".join(parts))
-
-
-def write_sound(
-    place: Path | BinaryIO,
-    blocks: Iterator[NDArray[np.float32]],
-    rate: int,
-    format: str | None,
-    length: int | None,
-    comment: str | None,
-) -> tuple[int, int]:
-    """Write blocks [n] as they come; how many samples there were, and how many were clipped."""
-    from alm_cli.files.writer import open_writer
-
-    samples = 0
-    with open_writer(
-        place, rate=rate, channels=1, format=format, length=length, comment=comment
-    ) as writer:
-        for block in blocks:
-            samples += len(block)
-            writer.write(block[None])
-    return samples, writer.clipped
-
-
-def comment_of(facts: Mapping[str, Any]) -> str:
-    """What the metadata of a recording say, without dates, so that it can be made again."""
-    known = [(key, value) for key, value in facts.items() if value is not None]
-    said = " ".join(f"{key}={str(value)[:64]}" for key, value in known)
-    # Paths may hold bytes that are no text.
-    return f"alm speak {said}".encode(errors="replace").decode()
 
 
 def _segment(piece: Said) -> Segment:

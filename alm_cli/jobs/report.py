@@ -95,6 +95,26 @@ class PlainReport(Report):
             self.say(f"warning: {printable(task.item.name)}: {printable(warning)}")
 
 
+class LongReport(PlainReport):
+    """For items that take long: also a line now and then of how far they are."""
+
+    def __init__(self, command: str, words: TextIO, lines: TextIO | None = None) -> None:
+        super().__init__(command, words, lines)
+        self._shown = time.monotonic()
+
+    def tick(self, active: Sequence[Task]) -> None:
+        if time.monotonic() - self._shown < _PULSE_S:
+            return
+        self._shown = time.monotonic()
+        for task in active:
+            if task.seconds and task.length_s:
+                speed = task.seconds / max(1e-9, time.perf_counter() - task.began)
+                done = f"{duration(task.seconds)} of {duration(task.length_s)}"
+                left = duration(max(0.0, task.length_s - task.seconds) / speed)
+                name = printable(task.item.name)
+                self.say(f"{name}: {done}, {speed:.1f} x real time, about {left} left")
+
+
 class LogReport(PlainReport):
     """For many items: a line now and then of how far the job is, and a line for each failure."""
 
@@ -212,15 +232,18 @@ def make_report(
     quiet: bool,
     verbose: bool,
     many: bool = False,
+    long: bool = False,
     bar: bool = True,
 ) -> Report:
     """The report that suits: silent but for failures, a bar on a terminal, else plain lines.
 
-    With `many` items there are only lines for failures, and now and then of how far the job is.
+    With `many` items there are only lines for failures, and now and then of how far the job is;
+    with those that take `long`, now and then how far each of them is.
     """
     # A bar and JSON lines on one terminal would write into each other.
     bar = bar and words.isatty() and not (lines is not None and lines.isatty())
-    kind = Report if quiet else TerminalReport if bar else LogReport if many else PlainReport
+    plain = LogReport if many else LongReport if long else PlainReport
+    kind = Report if quiet else TerminalReport if bar else plain
     report = kind(command, words, lines)
     report.verbose = verbose
     return report

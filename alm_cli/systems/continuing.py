@@ -1,4 +1,4 @@
-"""Speech that was kept: gone on from, or heard again from its tokens."""
+"""Sound that was kept: speech gone on from, or any heard again from its tokens."""
 
 from __future__ import annotations
 
@@ -47,8 +47,25 @@ def replayed(path: Path, device: str = "auto") -> Speech:
 
     InputError: they are of a codec that is not in the catalogue, or features.
     """
+    pieces, spoken, rate = list[Piece](), list[Spoken](), 0
+    for tokens, audio in _decoded(path, device):
+        rate = audio.rate
+        pieces.append(Piece(tokens.origin.notes.get("text") or "-", _pause(tokens), exact=True))
+        spoken.append(Spoken(samples=audio.samples.mean(0), tokens=tokens))
+    return joined(pieces, spoken, rate)
+
+
+def heard_again(path: Path, device: str = "auto") -> Audio:
+    """The sound of all tokens in a file, one recording after another. InputError: as `replayed`."""
+    parts = [audio for _, audio in _decoded(path, device)]
+    if len({part.channels for part in parts}) > 1:
+        raise InputError(f"{path}: holds recordings of different channels")
+    return Audio(np.concatenate([part.samples for part in parts], 1), parts[0].rate)
+
+
+def _decoded(path: Path, device: str) -> Iterator[tuple[Tokens, Audio]]:
+    """Recordings in a token file, at least one, and how they sound, all of one rate."""
     codecs: dict[str, Codec] = {}
-    pieces, spoken = list[Piece](), list[Spoken]()
     rate = 0
     for tokens in _recordings(path):
         name = tokens.origin.codec
@@ -60,11 +77,9 @@ def replayed(path: Path, device: str = "auto") -> Speech:
         if rate and audio.rate != rate:
             raise InputError(f"{path}: holds recordings of different rates")
         rate = audio.rate
-        pieces.append(Piece(tokens.origin.notes.get("text") or "-", _pause(tokens), exact=True))
-        spoken.append(Spoken(samples=audio.samples.mean(0), tokens=tokens))
-    if not pieces:
+        yield tokens, audio
+    if not codecs:
         raise InputError(f"{path}: holds no tokens")
-    return joined(pieces, spoken, rate)
 
 
 def _recordings(path: Path) -> Iterator[Tokens]:

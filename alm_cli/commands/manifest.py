@@ -13,19 +13,21 @@ from alm_cli.jobs.sinks import Existing, fresh_file, occupied
 from alm_cli.jobs.task import Outcome
 
 NAME = "manifest.jsonl"
-_FACTS = ("seed", "rtf", "voice", "model", "weights_sha256", "rate", "verified", "outputs")
 _LONGEST_LINE = 1 << 23
 
 
 class Manifest:
     """Lines are added as texts end, and brought into order when all have.
 
-    Where `existing` outputs are skipped, what an earlier run has noted stays for their texts, and
-    `seed` is the one that it used, if it tells. InputError: there is one that is to stay.
+    A text is called `what` in them, and has those of its `facts` that are known. Where `existing`
+    outputs are skipped, what an earlier run has noted stays for their texts, and `seed` is the one
+    that it used, if it tells. InputError: there is one that is to stay.
     """
 
-    def __init__(self, folder: Path, existing: Existing) -> None:
-        self._path = folder / NAME
+    def __init__(
+        self, folder: Path, existing: Existing, *, what: str, facts: Sequence[str]
+    ) -> None:
+        self._path, self._what, self._facts = folder / NAME, what, facts
         problem = occupied(self._path, frozenset(), existing)
         if problem is not None:
             raise InputError(
@@ -49,11 +51,11 @@ class Manifest:
         id = str(task.facts["id"])
         if outcome.status == "skipped" and id in self._lines:
             return
-        line: dict[str, Any] = {"id": id, "text": text, "status": outcome.status}
+        line: dict[str, Any] = {"id": id, self._what: text, "status": outcome.status}
         line["file"] = None if task.target is None else task.target.name
         if outcome.status == "done":
             line["duration"] = round(task.seconds, 6)
-            line |= {key: task.facts[key] for key in _FACTS if key in task.facts}
+            line |= {key: task.facts[key] for key in self._facts if key in task.facts}
         line["error"] = None if outcome.error is None else outcome.error.message
         if task.warnings:
             line["warnings"] = task.warnings
