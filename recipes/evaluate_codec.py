@@ -7,13 +7,12 @@
 Every file is mixed to mono at the codec's rate once; both codecs get that signal and are compared
 with it. Opus is libopus inside the FFmpeg libraries that PyAV brings, so no program is needed; its
 rate is that of its packets, without the container. A Markdown table goes to standard output, every
-single figure to --json FILE. Needs the extra `quality`.
+single figure to --json FILE. Needs the extra `bench`.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import statistics
 import sys
@@ -22,12 +21,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from alm_cli.bench.classical import Classical
 from alm_cli.bench.quality import at_rate, code_entropy, log_mel_distance, pesq_wb, si_sdr, stoi
 from alm_cli.errors import InputError
 from alm_cli.files.audio import AUDIO_SUFFIXES, read_audio
@@ -61,31 +60,6 @@ class Bar:
     met: bool
 
 
-def opus(audio: Audio, kbps: float) -> tuple[Audio, float]:
-    """Mono audio through libopus and back, aligned by the container, with the kbps it took."""
-    box, payload = io.BytesIO(), 0
-    with av.open(box, "w", format="ogg") as writer:
-        stream = writer.add_stream("libopus", rate=audio.rate, layout="mono")
-        stream.bit_rate = round(1000 * kbps)
-        samples = np.rint(audio.samples.clip(-1, 1) * 32767).astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-        frame.sample_rate = audio.rate
-        for packet in (*stream.encode(frame), *stream.encode(None)):
-            payload += packet.size
-            writer.mux(packet)
-    box.seek(0)
-    with av.open(box, "r") as reader:
-        rate = reader.streams.audio[0].rate
-        blocks = [frame.to_ndarray().reshape(1, -1) for frame in reader.decode(audio=0)]
-    decoded = at_rate(Audio(np.concatenate(blocks, axis=1), rate), audio.rate).samples
-    # One sample is rounding between 48 and 24 kHz; a file of a single page is not cut at its end.
-    excess = decoded.shape[1] - audio.length
-    if not -1 <= excess <= audio.rate // 50:
-        raise InputError(f"Opus returned {decoded.shape[1]} samples for {audio.length}")
-    fitted = np.pad(decoded, ((0, 0), (0, max(0, -excess))))[:, : audio.length]
-    return Audio(fitted, audio.rate), payload * 8 / audio.seconds / 1000
-
-
 def figures(
     measures: dict[str, Measure], original: Audio, decoded: Audio
 ) -> dict[str, float | None]:
@@ -107,7 +81,8 @@ def rate_file(codec: Codec, kind: str, path: Path) -> tuple[list[Row], NDArray[n
     measures = {**SPEECH, **ALWAYS} if kind == "speech" else ALWAYS
     rows = []
     for asked in OPUS_KBPS:
-        decoded, kbps = opus(original, asked)
+        decoded, size = Classical("opus", asked).through(original)
+        kbps = 8 * size / original.seconds / 1000
         found = figures(measures, original, decoded)
         rows.append(Row(kind, path.name, f"Opus {asked} kbps", kbps, found))
     tokens = codec.encode(original)

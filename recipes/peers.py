@@ -15,24 +15,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from alm_cli.bench.codec_peers import HUB, Calls
+
 
 @dataclass(frozen=True)
 class Peer:
-    """A codec of `transformers`: its settings, and how it encodes and decodes.
-
-    `encode(model, wave [B, C, T])` gives what `decode(model, ...)` takes and `codes` reads as
-    [B, K, F].
-    """
+    """A codec of `transformers`: its settings, and how it is asked."""
 
     model: str
     settings: dict[str, Any]
+    calls: Calls
     rate: int
     codebooks: int
-    encode: Callable[[Any, Tensor], Any]
-    decode: Callable[[Any, Any], Tensor]
-    codes: Callable[[Any], Tensor]
     channels: int = 1
     original: Callable[[], Original | None] = field(default=lambda: None)
+
+    def encode(self, model: Any, wave: Tensor) -> Any:
+        """wave [B, C, T] -> what `decode` takes and `codes` reads as [B, K, F]."""
+        return self.calls.encode(model, wave, self.codebooks)
+
+    def decode(self, model: Any, made: Any) -> Tensor:
+        """What `encode` gave -> wave [B, C, T]."""
+        return self.calls.decode(model, made)
+
+    def codes(self, made: Any) -> Tensor:
+        """What `encode` gave -> codes [B, K, F]."""
+        return self.calls.codes(made)
 
     def write(self, folder: Path) -> Path:
         """Write a checkpoint with random weights and filled codebooks."""
@@ -79,11 +87,9 @@ PEERS = {
     "encodec-24khz": Peer(
         "EncodecModel",
         {},
+        HUB["encodec"],
         rate=24_000,
         codebooks=8,
-        encode=lambda model, wave: model.encode(wave, bandwidth=6.0),
-        decode=lambda model, made: model.decode(made.audio_codes, made.audio_scales).audio_values,
-        codes=lambda made: made.audio_codes[0],
         original=lambda: _encodec("24khz", 6.0),
     ),
     "encodec-48khz": Peer(
@@ -98,33 +104,12 @@ PEERS = {
             "use_causal_conv": False,
             "target_bandwidths": [3.0, 6.0, 12.0, 24.0],
         },
+        HUB["encodec"],
         rate=48_000,
         channels=2,
         codebooks=4,
-        encode=lambda model, wave: model.encode(wave, torch.ones_like(wave[:, :1]), bandwidth=6.0),
-        decode=lambda model, made: model.decode(made.audio_codes, made.audio_scales).audio_values,
-        codes=lambda made: torch.cat(list(made.audio_codes), -1),
         original=lambda: _encodec("48khz", 6.0),
     ),
-    "dac-44khz": Peer(
-        "DacModel",
-        {"sampling_rate": 44_100},
-        rate=44_100,
-        codebooks=9,
-        # As its feature extractor does: whole frames.
-        encode=lambda model, wave: model.encode(
-            nn.functional.pad(wave, (0, -wave.shape[-1] % 512))
-        ),
-        decode=lambda model, made: model.decode(audio_codes=made.audio_codes).audio_values,
-        codes=lambda made: made.audio_codes,
-    ),
-    "mimi": Peer(
-        "MimiModel",
-        {},
-        rate=24_000,
-        codebooks=8,
-        encode=lambda model, wave: model.encode(wave, num_quantizers=8),
-        decode=lambda model, made: model.decode(made.audio_codes).audio_values,
-        codes=lambda made: made.audio_codes,
-    ),
+    "dac-44khz": Peer("DacModel", {"sampling_rate": 44_100}, HUB["dac"], rate=44_100, codebooks=9),
+    "mimi": Peer("MimiModel", {}, HUB["mimi"], rate=24_000, codebooks=8),
 }

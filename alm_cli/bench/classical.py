@@ -30,6 +30,11 @@ class Classical:
     def name(self) -> str:
         return f"{self.kind} {self.kbps:g}"
 
+    @property
+    def library(self) -> str:
+        """What encodes."""
+        return _KINDS[self.kind][0]
+
     def through(self, audio: Audio) -> tuple[Audio, int]:
         """Mono audio there and back, as long as it was, and the bytes of its packets."""
         rates = _RATES[self.kind]

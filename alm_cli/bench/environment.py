@@ -9,11 +9,19 @@ from pathlib import Path
 
 import torch
 
-_PACKAGES = ("alm-cli", "torch", "torchaudio", "numpy", "av", "transformers", "pesq", "pystoi")
+from alm_cli.runtime import device_of
+
+_PACKAGES = (
+    *("alm-cli", "torch", "torchaudio", "numpy", "av", "transformers", "encodec"),
+    *("descript-audio-codec", "faster-whisper", "openai-whisper"),
+    *("pesq", "pystoi", "visqol-python", "speechmos", "resemblyzer", "whisper-normalizer"),
+)
 
 
-def environment(*, seed: int, warm_up: int, repetitions: int) -> dict[str, object]:
-    """Machine, number of threads, versions, and how often things are repeated."""
+def environment(
+    *, seed: int, warm_up: int, repetitions: int, device: str = "cpu", dtype: str = "float32"
+) -> dict[str, object]:
+    """Machine, threads, number type, versions, and how often things are repeated."""
     return {
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
@@ -22,6 +30,8 @@ def environment(*, seed: int, warm_up: int, repetitions: int) -> dict[str, objec
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "device": str(device_of(device)),
+        "dtype": dtype,
         "python": platform.python_version(),
         "versions": {name: found for name in _PACKAGES if (found := version(name)) is not None},
         "seed": seed,

@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 import soundfile
 
-from alm_cli.bench.plots import Point, curves, spectrogram
-from alm_cli.bench.reports import Cell, Report, notes, shown
-from alm_cli.bench.statistics import Spread
+from alm_cli.bench.plots import Point, curves, spectrogram, timeline
+from alm_cli.bench.reports import Cell, Report, notes, number, shown
+from alm_cli.bench.timeline import TURN_GAP_S, Stage
 from alm_cli.values import Audio
 
-QUALITY = ("pesq", "stoi", "estoi", "visqol", "dnsmos", "si_sdr", "log_mel")
+QUALITY = (
+    *("pesq", "stoi", "estoi", "visqol", "dnsmos", "speaker", "rewritten"),
+    *("si_sdr", "log_mel", "multi_mel"),
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8885; }
@@ -23,30 +26,50 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; p
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 td, th { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: right }
+thead th { white-space: nowrap }
 th:first-child { text-align: left; position: sticky; left: 0; background: Canvas }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1rem }
 svg { width: 100%; height: auto; font-size: 12px } svg text { fill: currentColor }
-svg .grid { stroke: var(--line); stroke-width: .5 } svg .title { font-weight: bold }
-figure { margin: 0 0 1rem } figure img { width: 100%; height: 5rem; background: #fff }
-audio { width: 100% } small { opacity: .8 }
+svg .grid { stroke: var(--line); stroke-width: .5 }
+svg .mark { stroke: currentColor; stroke-dasharray: 4 3 } svg .title { font-weight: bold }
+figure { margin: 0 } figure img { width: 100%; height: 5rem; background: #fff }
+audio { width: 100% } .time { max-width: 36rem } small { opacity: .8 }
 """
 
 
 def to_html(report: Report, heard: Mapping[str, Sequence[tuple[str, Audio]]]) -> str:
     """One page; `heard` has for some recordings the original and what codecs made of it."""
-    title = f"alm bench {report.kind}"
+    facts = {"environment": report.environment, "weights": report.weights, "data": report.data}
+    return _page(
+        report.kind,
+        ["<h2>Figures</h2>", *_table(report), *_curves(report), *_players(heard)],
+        notes(report),
+        facts,
+    )
+
+
+def reply_to_html(
+    tracks: Mapping[str, Sequence[Stage]], told: Sequence[str], facts: Mapping[str, object]
+) -> str:
+    """One page with the timelines of a spoken reply, and what was `told` of it."""
+    drawn = timeline(tracks, {f"people: {1000 * TURN_GAP_S:.0f} ms": TURN_GAP_S})
+    return _page(
+        "latency", ["<h2>Until the first sound</h2><div class=time>", drawn, "</div>"], told, facts
+    )
+
+
+def _page(kind: str, body: Iterable[str], told: Iterable[str], facts: Mapping[str, object]) -> str:
+    """A page that needs nothing else, with how it was measured at its end."""
+    title = f"alm bench {kind}"
     parts = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width, initial-scale=1'>",
         f"<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>",
-        "<h2>Figures</h2>",
-        *_table(report),
-        *_curves(report),
-        *_players(heard),
+        *body,
         "<h2>How it was measured</h2><ul>",
-        *(f"<li>{escape(text)}</li>" for text in notes(report)),
+        *(f"<li>{escape(text)}</li>" for text in told),
         "</ul><details><summary>Environment and data</summary><pre>",
-        escape(json.dumps({"environment": report.environment, "data": report.data}, indent=1)),
+        escape(json.dumps(facts, indent=1)),
         "</pre></details></body></html>\n",
     ]
     return "".join(parts)
@@ -85,17 +108,17 @@ def series_of(rows: Sequence[Mapping[str, Cell]], key: str) -> dict[str, list[Po
     found: dict[str, list[Point]] = {}
     for row in rows:
         cell, kbps = row.get(key), row.get("kbps_disk")
-        if isinstance(cell, Spread) and isinstance(kbps, float) and kbps > 0:
+        value = number(cell)
+        if value is not None and isinstance(kbps, float) and kbps > 0:
             # Opus at 6 and at 12 kbps is one codec.
             name = str(row["codec"]).split(" ")[0]
-            told = f"{kbps:.2f} kbps, {shown(cell, 3)}"
-            found.setdefault(name, []).append((kbps, cell.median, told))
+            found.setdefault(name, []).append((kbps, value, f"{kbps:.2f} kbps, {shown(cell, 3)}"))
     return found
 
 
 def _players(heard: Mapping[str, Sequence[tuple[str, Audio]]]) -> Iterator[str]:
     for name, versions in heard.items():
-        yield f"<h2>{escape(name)}</h2>"
+        yield f"<h2>{escape(name)}</h2><div class=curves>"
         for label, audio in versions:
             picture = "data:image/png;base64," + base64.b64encode(spectrogram(audio)).decode()
             sound = "data:audio/flac;base64," + _flac(audio)
@@ -103,6 +126,7 @@ def _players(heard: Mapping[str, Sequence[tuple[str, Audio]]]) -> Iterator[str]:
             yield f"<img alt='spectrogram of {escape(label)}' src='{picture}'>"
             yield f"<audio controls preload=none src='{sound}'></audio>"
             yield "</figure>"
+        yield "</div>"
 
 
 def _flac(audio: Audio) -> str:

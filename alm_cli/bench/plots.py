@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from alm_cli.bench.quality import log_mel
+from alm_cli.bench.timeline import Stage
 from alm_cli.values import Audio
 
-WIDTH, HEIGHT, MARGIN = 560, 320, 52
+# Little larger than on a phone, so that letters are not much smaller there than around them.
+WIDTH, HEIGHT, MARGIN = 380, 250, 46
 # Distinguishable also without colours: each series has its own marker besides.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("circle", "square", "up", "diamond", "down")
@@ -50,7 +52,8 @@ def curves(series: Mapping[str, Sequence[Point]], x_title: str, y_title: str) ->
     low, high = _nice(min(y for _, y, _ in points), max(y for _, y, _ in points))
     places = [log10(x) for x, _, _ in points]
     scale = _Scale(left=min(places), right=max(places), low=low, high=high)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_title)}">']
+    key, tall = _key(list(series))
+    parts = [f'<svg viewBox="0 0 {WIDTH} {tall}" role="img" aria-label="{escape(y_title)}">', key]
     parts += _axes(scale, x_title, y_title)
     for number, (name, line) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
@@ -60,11 +63,66 @@ def curves(series: Mapping[str, Sequence[Point]], x_title: str, y_title: str) ->
         for (x, y), (_, _, told) in zip(spots, sorted(line), strict=True):
             mark = _mark(_MARKERS[number % len(_MARKERS)], x, y, colour)
             parts.append(f"<g>{mark}<title>{escape(f'{name}: {told}')}</title></g>")
+    return "".join(parts) + "</svg>"
+
+
+def _key(names: Sequence[str]) -> tuple[str, int]:
+    """What marks and colours mean, in lines below the picture; its height with them."""
+    parts, x, y = [], 10.0, HEIGHT + 14
+    for number, name in enumerate(names):
+        wide = 30 + 6.8 * len(name)  # of letters nothing is known but their number
+        if x > 10 and x + wide > WIDTH:
+            x, y = 10.0, y + 18
+        colour = COLOURS[number % len(COLOURS)]
+        mark = _mark(_MARKERS[number % len(_MARKERS)], x, y - 4, colour)
+        parts.append(f'{mark}<text x="{x + 10:.1f}" y="{y}">{escape(name)}</text>')
+        x += wide
+    return "".join(parts), y + 10
+
+
+def timeline(tracks: Mapping[str, Sequence[Stage]], marks: Mapping[str, float]) -> str:
+    """A bar for each stage of each track, on one axis of seconds; `marks` are upright lines."""
+    left, bar = 66, 22
+    ends = [stage.end_s for track in tracks.values() for stage in track]
+    most = max((*ends, *marks.values(), 1e-3))
+    scale = (WIDTH - left - 60) / most
+    rows = sum(len(track) + 1 for track in tracks.values())
+    base = 24 + bar * rows
+    parts = [f'<svg viewBox="0 0 {WIDTH} {base + 36}" role="img" aria-label="timeline">']
+    step = _step(most)
+    for number in range(int(most / step) + 1):
+        x = left + scale * step * number
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="20" y2="{base}" class="grid"/>')
+        label = f"{step * number:.4g}"
+        parts.append(f'<text x="{x:.1f}" y="{base + 16}" text-anchor="middle">{label}</text>')
+    parts.append(f'<text x="{WIDTH - 8}" y="{base + 32}" text-anchor="end">seconds</text>')
+    y = 24.0
+    for name, track in tracks.items():
+        parts.append(f'<text x="4" y="{y + 16:.1f}" class="title">{escape(name)}</text>')
+        y += bar
+        for number, stage in enumerate(track):
+            x, wide = left + scale * stage.begin_s, max(1.5, scale * stage.seconds)
+            parts += _bar(stage, COLOURS[number % len(COLOURS)], (left - 6, x, wide, y, bar - 6))
+            y += bar
+    for name, second in marks.items():
+        x = left + scale * second
         parts.append(
-            f'<text x="{WIDTH - 12}" y="{24 + 16 * number}" text-anchor="end" fill="{colour}">'
-            f"{escape(name)}</text>"
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="18" y2="{base}" class="mark"/>'
+            f'<text x="{x:.1f}" y="13" text-anchor="middle">{escape(name)}</text>'
         )
     return "".join(parts) + "</svg>"
+
+
+def _bar(
+    stage: Stage, colour: str, place: tuple[float, float, float, float, float]
+) -> Iterator[str]:
+    """Its name, which ends at the first number of `place`, a bar x, width, y, height, its time."""
+    named, x, wide, y, high = place
+    told = f"{stage.name}: {stage.begin_s:.3f} to {stage.end_s:.3f} s"
+    yield f'<text x="{named:.1f}" y="{y + 14:.1f}" text-anchor="end">{escape(stage.name)}</text>'
+    yield f'<rect x="{x:.1f}" y="{y + 3:.1f}" width="{wide:.1f}" height="{high}" fill="{colour}">'
+    yield f"<title>{escape(told)}</title></rect>"
+    yield f'<text x="{x + wide + 4:.1f}" y="{y + 14:.1f}">{1000 * stage.seconds:.0f} ms</text>'
 
 
 def _nice(low: float, high: float) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from alm_cli.bench.caches import CACHE_COLUMNS, whisper_cache
 from alm_cli.bench.codecs import Recording
 from alm_cli.bench.reports import Cell, Column
 from alm_cli.bench.statistics import QUANTILES, estimate, ratio, spread
@@ -35,10 +36,7 @@ COLUMNS = (
     Column(key="load_s", title="load", unit="s"),
     Column(key="cold_s", title="alm transcribe, cold", unit="s"),
     Column(key="peak_mb", title="peak memory", unit="MB", digits=0),
-    Column(key="cache_predicted_mb", title="cache, predicted", unit="MB", meaning="100 tokens"),
-    Column(key="cache_kept_mb", title="cache, kept", unit="MB", meaning="keys and values in use"),
-    Column(key="cache_off", title="cache, off by", unit="%", meaning="kept against predicted"),
-    Column(key="cache_allocated_mb", title="cache, allocated", unit="MB", meaning="with room"),
+    *CACHE_COLUMNS,
 )
 
 
@@ -86,38 +84,13 @@ class Recognition:
     runs: int = 3
     warm_up: int = 1
     skipped: dict[str, str] = field(default_factory=dict)
-    noisy: bool = False
 
     def rows(self, recognisers: Sequence[Recogniser]) -> list[dict[str, Cell]]:
-        """A row for each; every recording goes through all of them in turn, again and again."""
-        written: dict[tuple[int, str], list[Text]] = {}
-        times: dict[int, list[Timing]] = {place: [] for place in range(len(recognisers))}
+        """A row for each, of all recordings."""
+        trial = Trial(self, recognisers)
         for one in self.recordings:
-
-            def work(place: int, one: Recording = one) -> None:
-                heard = recognisers[place].hear(one.audio)
-                written.setdefault((place, one.name), []).append(heard)
-
-            works = {str(place): partial(work, place) for place in times}
-            for place, timing in interleaved(works, runs=self.runs, warm_up=self.warm_up).items():
-                times[int(place)].append(timing)
-        return [
-            {
-                "model": one.model,
-                "program": one.program,
-                "load_s": one.load_s,
-                **self._waiting(times[place]),
-                **self._told({name: texts for (of, name), texts in written.items() if of == place}),
-            }
-            for place, one in enumerate(recognisers)
-        ]
-
-    def _told(self, written: Mapping[str, Sequence[Text]]) -> dict[str, Cell]:
-        """How soon there were words, in the runs that count, and how many of the last are wrong."""
-        counted = [text for texts in written.values() for text in texts[self.warm_up :]]
-        first = [1000 * text.first_s for text in counted if text.first_s is not None]
-        last = {name: texts[-1].text for name, texts in written.items()}
-        return {"first_text_ms": spread(first), **self._wrong(last)}
+            trial.hear(one)
+        return trial.rows()
 
     def cold(self, model: str) -> dict[str, Cell]:
         """`alm transcribe` of the longest recording in a process of its own."""
@@ -128,21 +101,7 @@ class Recognition:
             return {}
         return {"cold_s": ran.seconds, "peak_mb": ran.peak_bytes / 1e6}
 
-    def _waiting(self, timings: Sequence[Timing]) -> dict[str, Cell]:
-        """How long one waits for a text, over recordings and runs; the speed of whole runs."""
-        self.noisy |= any(timing.noisy for timing in timings)
-        waited = [seconds for timing in timings for seconds in timing.seconds]
-        heard = sum(one.audio.seconds for one in self.recordings)
-        whole = [sum(timing.seconds[run] for timing in timings) for run in range(self.runs)]
-        cells: dict[str, Cell] = {
-            f"p{percent}_s": estimate(waited, percent) for percent in QUANTILES
-        }
-        return cells | {
-            "rtf": spread([seconds / heard for seconds in whole]),
-            "rtfx": spread([heard / seconds for seconds in whole]),
-        }
-
-    def _wrong(self, written: Mapping[str, str]) -> dict[str, Cell]:
+    def wrong(self, written: Mapping[str, str]) -> dict[str, Cell]:
         """Word errors of the recordings whose text is known."""
         known = [name for name in written if name in self.texts]
         if not known:
@@ -160,16 +119,69 @@ class Recognition:
         return {"wer": rate, "wrong": sum(wrong), "words": sum(words)}
 
 
+class Trial:
+    """Recognisers on recordings, one after another; `rows` tells of those heard so far."""
+
+    def __init__(self, bench: Recognition, recognisers: Sequence[Recogniser]) -> None:
+        self._bench, self._recognisers = bench, recognisers
+        self._heard: list[tuple[Recording, list[list[Text]]]] = []
+        self.timings: list[list[Timing]] = [[] for _ in recognisers]
+        self.once: dict[str, Cell] = {}  # goes into the first row
+
+    def hear(self, one: Recording) -> None:
+        """A recording goes through all of them in turn, again and again."""
+        written: list[list[Text]] = [[] for _ in self._recognisers]
+
+        def work(place: int) -> None:
+            written[place].append(self._recognisers[place].hear(one.audio))
+
+        works = {str(place): partial(work, place) for place in range(len(written))}
+        timings = interleaved(works, runs=self._bench.runs, warm_up=self._bench.warm_up)
+        self._heard.append((one, written))
+        for known, timing in zip(self.timings, timings.values(), strict=True):
+            known.append(timing)
+
+    def rows(self) -> list[dict[str, Cell]]:
+        """A row for each recogniser, none where nothing was heard."""
+        if not self._heard:
+            return []
+        found = []
+        for place, one in enumerate(self._recognisers):
+            row: dict[str, Cell] = {"model": one.model, "program": one.program}
+            row |= {"load_s": one.load_s, **self._waiting(place), **self._told(place)}
+            found.append(row)
+        found[0] |= self.once
+        return found
+
+    def _told(self, place: int) -> dict[str, Cell]:
+        """How soon there were words, in the runs that count, and how many of the last are wrong."""
+        texts = {one.name: written[place] for one, written in self._heard}
+        counted = [text for each in texts.values() for text in each[self._bench.warm_up :]]
+        first = [1000 * text.first_s for text in counted if text.first_s is not None]
+        last = {name: each[-1].text for name, each in texts.items()}
+        return {"first_text_ms": spread(first), **self._bench.wrong(last)}
+
+    def _waiting(self, place: int) -> dict[str, Cell]:
+        """How long one waits for a text, over recordings and runs; the speed of whole runs."""
+        timings = self.timings[place]
+        waited = [seconds for timing in timings for seconds in timing.seconds]
+        heard = sum(one.audio.seconds for one, _ in self._heard)
+        runs = range(self._bench.runs)
+        whole = [sum(timing.seconds[run] for timing in timings) for run in runs]
+        cells: dict[str, Cell] = {
+            f"p{percent}_s": estimate(waited, percent) for percent in QUANTILES
+        }
+        return cells | {
+            "rtf": spread([seconds / heard for seconds in whole]),
+            "rtfx": spread([heard / seconds for seconds in whole]),
+        }
+
+
 def cache_cells(source: str) -> Iterator[tuple[str, Cell]]:
     """What the decoder of a Whisper keeps for 100 tokens; nothing of other models."""
-    from alm_cli.bench.caches import whisper_cache
-
     model = load(source).model
-    if not isinstance(model, Whisper):
-        return
-    cache = whisper_cache(model, min(100, model.text_positions))
-    yield "first_token_ms", 1000 * cache.first_token_s
-    yield "cache_predicted_mb", cache.predicted / 1e6
-    yield "cache_kept_mb", cache.kept / 1e6
-    yield "cache_allocated_mb", cache.allocated / 1e6
-    yield "cache_off", 100 * (cache.kept / cache.predicted - 1)
+    if isinstance(model, Whisper):
+        cache = whisper_cache(model, min(100, model.text_positions))
+        if cache.first_token_s is not None:
+            yield "first_token_ms", 1000 * cache.first_token_s
+        yield from cache.cells().items()

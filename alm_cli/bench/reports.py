@@ -14,6 +14,7 @@ from alm_cli.bench.statistics import Estimate, Spread
 from alm_cli.errors import FormatError, InputError, UsageError
 
 FORMAT = 1
+NOTHING = "-"  # stands where a figure was not measured
 
 Cell = str | int | float | bool | Spread | Estimate | None
 
@@ -39,6 +40,7 @@ class Report:
     """`rows` have a cell for each column, or none where it was not measured; `skipped` says why.
 
     The first column names a row; `names` are the columns that do so together, where it takes more.
+    `data` and `weights` have the sha256 of what was measured on and with.
     """
 
     kind: str
@@ -48,6 +50,7 @@ class Report:
     skipped: Mapping[str, str] = field(default_factory=dict)
     remarks: Sequence[str] = ()
     data: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
     names: Sequence[str] = ()
 
     @property
@@ -64,7 +67,7 @@ class Report:
 def shown(cell: Cell, digits: int, *, ranges: bool = True) -> str:
     """A cell as people read it; a spread as `median (quartiles)`, an estimate with its interval."""
     if cell is None:
-        return "-"
+        return NOTHING
     if isinstance(cell, Estimate):
         told = f"{cell.value:.{digits}f}"
         return f"{told} ({cell.lower:.{digits}f} to {cell.upper:.{digits}f})" if ranges else told
@@ -94,6 +97,9 @@ def notes(report: Report) -> list[str]:
     """Everything that must be said beside the figures."""
     where = report.environment
     machine = f"{where['processor']}, {where['threads']} threads, {where['capability']}"
+    if str(where["device"]).startswith("cuda"):
+        machine = f"{where['gpu']}, {machine}"
+    machine += f", {where['dtype']}"
     versions = where["versions"]
     assert isinstance(versions, Mapping)
     told = [f"measured on {machine}; " + ", ".join(f"{k} {v}" for k, v in versions.items())]
@@ -133,6 +139,7 @@ def to_json(report: Report) -> str:
         "bench": report.kind,
         "environment": report.environment,
         "data": report.data,
+        "weights": report.weights,
         "columns": [asdict(column) for column in report.used],
         "rows": rows,
         "skipped": report.skipped,
@@ -197,13 +204,16 @@ def failures(
 ) -> list[str]:
     """What broke a condition, against the row of the baseline that is named alike."""
     known = {tuple(row.get(name) for name in names): row for row in baseline}
-    told = []
+    rows, told = list(rows), []
+    # A gate that compares nothing must not stand open.
+    if conditions and not any(tuple(row.get(key) for key in names) in known for row in rows):
+        return [f"no row of the baseline has the {' and '.join(names)} of one measured now"]
     for row in rows:
         name = tuple(row.get(key) for key in names)
         before = known.get(name)
         for wanted in conditions if before else ():
             assert before is not None
-            old, new = _number(before.get(wanted.key)), _number(row.get(wanted.key))
+            old, new = number(before.get(wanted.key)), number(row.get(wanted.key))
             if old is None or new is None:
                 told.append(f"{_named(name)}: {wanted.key} was not measured both times")
             elif wanted.broken(old, new):
@@ -211,7 +221,8 @@ def failures(
     return told
 
 
-def _number(cell: object) -> float | None:
+def number(cell: object) -> float | None:
+    """The figure of a cell, the middle one of several; None: it has none."""
     if isinstance(cell, Spread | Estimate):
         return cell.median if isinstance(cell, Spread) else cell.value
     if isinstance(cell, dict):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alm_cli.bench.playback import AUDIBLE, arrivals, played
-from alm_cli.bench.timeline import Reply
+from alm_cli.bench.statistics import QUANTILES, Estimate, estimate, quantile
+from alm_cli.bench.timeline import Reply, first_sound_s
 from alm_cli.errors import InputError
 from alm_cli.systems.speaker import Line, Speaker
 from alm_cli.systems.transcriber import RATE, TranscribeAsk, Transcriber, mono
@@ -122,6 +123,33 @@ def measured(
         speakable=speakable,
     )
     return Measured(reply=reply, heard=text, answer=answer)
+
+
+def typical(found: Sequence[Measured]) -> Reply:
+    """The median of every stage over several runs."""
+    replies = [one.reply for one in found]
+    return replace(
+        replies[-1],
+        asr_s=quantile([one.asr_s for one in replies], 50),
+        llm_first_s=quantile([one.llm_first_s for one in replies], 50),
+        llm_token_s=quantile([one.llm_token_s for one in replies], 50),
+        tts_s=quantile([one.tts_s for one in replies], 50),
+    )
+
+
+def percentiles(found: Sequence[Measured]) -> dict[str, dict[str, Estimate | None]]:
+    """p50 to p99 of the first sound and of every stage, each with its bootstrap interval."""
+    streamed = [one.reply.streamed() for one in found]
+    values = {
+        "first_sound_streamed_s": [first_sound_s(stages) for stages in streamed],
+        "first_sound_in_turn_s": [first_sound_s(one.reply.in_turn()) for one in found],
+    }
+    for place, stage in enumerate(streamed[0]):
+        values[stage.name] = [stages[place].seconds for stages in streamed]
+    return {
+        name: {f"p{percent}": estimate(each, percent) for percent in QUANTILES}
+        for name, each in values.items()
+    }
 
 
 def _or(given: float | None, measured: float) -> float:

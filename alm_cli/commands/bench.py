@@ -10,16 +10,18 @@ from alm_cli.commands import bench_options as own
 from alm_cli.commands import options
 from alm_cli.commands.bench_adapters import adapters
 from alm_cli.commands.bench_latency import latency
+from alm_cli.commands.bench_music import music
 from alm_cli.commands.bench_speak import speak
 from alm_cli.commands.bench_transcribe import Texts, transcribe
 from alm_cli.errors import UsageError
 
 app = typer.Typer(
-    help="Measure codecs, recognisers and voices, and the latency of replies.",
+    help="Measure codecs, recognisers, voices and composers, and the latency of replies.",
     no_args_is_help=True,
 )
 app.command("transcribe")(transcribe)
 app.command("speak")(speak)
+app.command("music")(music)
 app.command("latency")(latency)
 app.command("adapters")(adapters)
 
@@ -48,6 +50,14 @@ Points = Annotated[
         help="Numbers of codebooks that get a row.",
     ),
 ]
+_PROGRAMS = ("transformers", "encodec", "descript-audio-codec")
+Peers = Annotated[
+    str,
+    typer.Option(
+        metavar="PROGRAM,...",
+        help="The same codec in transformers, encodec, descript-audio-codec.",
+    ),
+]
 Rewrite = Annotated[
     str | None,
     typer.Option(
@@ -63,10 +73,12 @@ def codec(
     inputs: own.Inputs,
     model: Models = None,
     against: Against = "",
+    peers: Peers = "",
     codebooks: Points = "",
     rewrite: Rewrite = None,
     texts: Texts = None,
     runs: own.Runs = 5,
+    cold: own.Cold = True,
     limit: own.Limit = None,
     seconds: own.Seconds = 30.0,
     json: own.Json = None,
@@ -98,8 +110,10 @@ def codec(
     task = CodecBench(
         models=names,
         against=[text for text in against.split(",") if text],
+        peers=own.programs(peers, _PROGRAMS),
         codebooks=_numbers(codebooks),
         runs=runs,
+        cold=cold,
         rewrite=rewrite,
         texts=texts,
         loading={"device": device, "dtype": dtype, "threads": threads},

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json as jsons
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from alm_cli.commands import options, speak_options
-from alm_cli.errors import UsageError
+from alm_cli.commands.pace import Pace
+from alm_cli.errors import INTERRUPTED, UsageError
 
 if TYPE_CHECKING:
     from alm_cli.bench.stages import Measured
@@ -61,6 +64,12 @@ SpeakerModel = Annotated[
         "--speaker", metavar="NAME|PATH", help="Speaks.", autocompletion=speak_options.speakers
     ),
 ]
+Runs = Annotated[
+    int, typer.Option(min=1, metavar="N", help="How often the recording is heard and answered.")
+]
+Html = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write one page with the timelines.")
+]
 JsonLine = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
 
@@ -77,9 +86,12 @@ def latency(
     asr_model: AsrModel = _RECOGNISER,
     speaker: SpeakerModel = None,
     voice: speak_options.Voice = None,
+    runs: Runs = 3,
     device: options.Device = options.AUTO,
     threads: options.Threads = None,
+    html: Html = None,
     json: JsonLine = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Add up a spoken reply: recognise, think, speak, one after another and streamed.
 
@@ -90,17 +102,24 @@ def latency(
     from alm_cli.bench.timeline import Reply
 
     given = {"asr_s": asr, "llm_first_s": llm_first, "llm_token_s": llm_token, "tts_s": tts}
-    measured = None
+    measured: list[Measured] = []
     if recording is not None:
-        loading: dict[str, object] = {"device": device, "threads": threads}
         for name in (asr_model, speaker):
             if name is not None:
                 options.check_model(name)
         if speaker is None and tts is None:
             raise UsageError("nobody speaks", hint="--speaker NAME, or --tts SECONDS")
-        models = (asr_model, speaker if tts is None else None)
-        measured = _measured(recording, speech_end, models, given, (voice, speakable), loading)
-        reply = measured.reply
+        talk = Talk(
+            recording=recording,
+            speech_end=speech_end,
+            asr_model=asr_model,
+            speaker=speaker if tts is None else None,
+            voice=voice,
+            speakable=speakable,
+            given=given,
+            loading={"device": device, "threads": threads},
+        )
+        reply = talk.measure(runs, measured, lambda text: _say(text, quiet))
     else:
         numbers = {key: value for key, value in given.items() if value is not None}
         if missing := sorted(given.keys() - numbers.keys()):
@@ -108,42 +127,126 @@ def latency(
             raise UsageError(f"{option} is missing", hint="give it, or a --recording to measure on")
         reply = Reply(**numbers, tokens=tokens, speakable=speakable)
     facts = timeline_facts(reply, end_to_end)
-    if measured is not None:
-        facts |= {"heard": measured.heard, "answer": measured.answer}
+    if measured:
+        facts |= talk.facts(measured)
+    if html is not None:
+        _write_page(html, reply, facts)
     typer.echo(jsons.dumps(facts) if json else timeline_picture(reply, facts))
+    if 0 < len(measured) < runs:
+        raise typer.Exit(INTERRUPTED)
 
 
-def _measured(
-    recording: Path,
-    speech_end: float | None,
-    models: tuple[str, str | None],
-    given: dict[str, float | None],
-    manner: tuple[str | None, int],
-    loading: dict[str, object],
-) -> Measured:
-    """Load what is needed, let it hear and say something once, and measure."""
-    from alm_cli.bench.stages import last_sound_s, measured
-    from alm_cli.commands.benching import recordings
-    from alm_cli.systems.speaker import load_speaker
-    from alm_cli.systems.transcriber import load_transcriber
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(text, err=True)
 
-    audio = recordings([recording], 600.0, lambda _: None)[0].audio
-    end_s = last_sound_s(audio) if speech_end is None else min(speech_end, audio.seconds)
-    transcriber = load_transcriber(models[0], **loading)  # type: ignore[arg-type]
-    speaker = None if models[1] is None else load_speaker(models[1], **loading)  # type: ignore[arg-type]
-    transcriber.transcribe(audio)  # the first call of anything is slower
-    voice, speakable = manner
-    for _ in range(1 if speaker is None else 2):  # likewise
-        found = measured(
-            transcriber,
-            speaker,
-            audio,
-            end_s=end_s,
-            given=given,
-            voice=voice,
-            speakable=speakable,
-        )
-    return found
+
+@dataclass(frozen=True, kw_only=True)
+class Talk:
+    """A recording that is heard in real time and answered by real models."""
+
+    recording: Path
+    speech_end: float | None
+    asr_model: str
+    speaker: str | None
+    voice: str | None
+    speakable: int
+    given: dict[str, float | None]
+    loading: dict[str, Any]
+
+    def measure(self, runs: int, found: list[Measured], say: Callable[[str], None]) -> Reply:
+        """Let it be heard and answered `runs` times; `found` gets each. The median of all.
+
+        Ctrl-C ends it with what was measured until then.
+        """
+        from alm_cli.bench.stages import last_sound_s, measured, spoken_s, typical
+        from alm_cli.commands.benching import broken_off, recordings
+        from alm_cli.systems.speaker import load_speaker
+        from alm_cli.systems.transcriber import load_transcriber
+
+        audio = recordings([self.recording], 600.0, say)[0].audio
+        end_s = last_sound_s(audio) if self.speech_end is None else self.speech_end
+        transcriber = load_transcriber(self.asr_model, **self.loading)
+        speaker = None if self.speaker is None else load_speaker(self.speaker, **self.loading)
+
+        def measure() -> None:
+            # The first call of anything is slower.
+            text = transcriber.transcribe(audio).text.strip()
+            if speaker is not None and text:
+                spoken_s(speaker, text, self.voice)
+            pace = Pace(say, runs)
+            for run in range(1, runs + 1):
+                found.append(
+                    measured(
+                        transcriber,
+                        speaker,
+                        audio,
+                        end_s=min(end_s, audio.seconds),
+                        given=self.given,
+                        voice=self.voice,
+                        speakable=self.speakable,
+                    )
+                )
+                pace.step(f"heard and answered {run} of {runs} times")
+
+        signal = broken_off(measure)
+        if signal is not None and not found:
+            raise signal
+        return typical(found)
+
+    def facts(self, found: Sequence[Measured]) -> dict[str, object]:
+        """What was heard and answered, percentiles over runs, and on what it was measured."""
+        from alm_cli.bench.environment import environment
+        from alm_cli.bench.stages import percentiles
+        from alm_cli.checkpoints.reader import file_sha256
+
+        spans = {
+            name: {key: asdict(one) for key, one in each.items() if one is not None}
+            for name, each in percentiles(found).items()
+        }
+        return {
+            "heard": found[-1].heard,
+            "answer": found[-1].answer,
+            "runs": len(found),
+            "percentiles": spans,
+            "data": {str(self.recording): file_sha256(self.recording)},
+            "environment": environment(
+                seed=0, warm_up=1, repetitions=len(found), device=str(self.loading["device"])
+            ),
+        }
+
+
+def _write_page(path: Path, reply: Reply, facts: Mapping[str, object]) -> None:
+    from alm_cli.bench.pages import reply_to_html
+    from alm_cli.bench.timeline import Stage
+    from alm_cli.jobs.sinks import open_sink
+
+    tracks = {"one after another": reply.in_turn(), "streamed": reply.streamed()}
+    whole = facts["end_to_end_s"]
+    if isinstance(whole, float):
+        tracks["end to end"] = (Stage(name="answer", begin_s=0.0, end_s=whole),)
+    with open_sink(path, sys.stdout.buffer) as file:
+        file.write(reply_to_html(tracks, _told(facts), facts).encode())
+
+
+def _told(facts: Mapping[str, object]) -> list[str]:
+    """The figures in words."""
+    told = [
+        f"first sound, streamed: {facts['first_sound_streamed_s']:.3f} s",
+        f"first sound, one stage after another: {facts['first_sound_in_turn_s']:.3f} s",
+    ]
+    if facts["end_to_end_s"] is not None:
+        told.append(f"first sound, end to end: {facts['end_to_end_s']:.3f} s")
+    told.append(f"people leave {facts['human_gap_s']:.3f} s between turns")
+    spans = facts.get("percentiles")
+    if isinstance(spans, Mapping) and int(str(facts["runs"])) > 1:
+        found = spans["first_sound_streamed_s"]
+        each = [
+            f"{name} {one['value']:.3f} s ({one['lower']:.3f} to {one['upper']:.3f})"
+            for name, one in found.items()
+        ]
+        told.append(f"over {facts['runs']} runs, streamed: {', '.join(each)}")
+    return told
 
 
 def timeline_facts(reply: Reply, end_to_end: float | None) -> dict[str, object]:
@@ -173,9 +276,4 @@ def timeline_picture(reply: Reply, facts: Mapping[str, object]) -> str:
         size = max(1, round(_WIDE * stage.seconds / whole)) if stage.seconds else 0
         bar = (" " * begin + "█" * size)[:_WIDE].ljust(_WIDE)
         lines.append(f"{stage.name:<10} {bar} {stage.begin_s:.3f} to {stage.end_s:.3f} s")
-    lines.append(f"first sound, streamed: {facts['first_sound_streamed_s']:.3f} s")
-    lines.append(f"first sound, one stage after another: {facts['first_sound_in_turn_s']:.3f} s")
-    if facts["end_to_end_s"] is not None:
-        lines.append(f"first sound, end to end: {facts['end_to_end_s']:.3f} s")
-    lines.append(f"people leave {facts['human_gap_s']:.3f} s between turns")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_told(facts)])

@@ -69,3 +69,11 @@ def items(inputs: Sequence[str], recursive: bool, limit: int | None) -> list[Pat
     if limit is None or limit >= len(paths):
         return paths
     return [paths[index * len(paths) // limit] for index in range(limit)]
+
+
+def programs(text: str, known: Sequence[str]) -> list[str]:
+    """The programs in `--peers a,b`. UsageError: one is not known."""
+    names = [name for name in text.split(",") if name]
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"--peers {unknown[0]}", hint=f"one of {', '.join(known)}")
+    return list(dict.fromkeys(names))

@@ -9,8 +9,7 @@ import typer
 
 from alm_cli.commands import bench_options as own
 from alm_cli.commands import options, speak_options
-from alm_cli.errors import InputError, UsageError
-from alm_cli.jobs.interrupts import Interrupted, orderly
+from alm_cli.commands.bench_heard import given_lines, heard_report
 
 _TEXT = "The birch canoe slid on the smooth planks."  # Harvard sentences, IEEE 1969
 
@@ -65,49 +64,23 @@ def speak(
     names = model or [speak_options.DEFAULT_MODEL]
     for name in names:
         options.check_model(name)
-    lines = _lines(texts or [], file) or [_TEXT]
+    lines = given_lines(texts or [], file, "TEXT") or [_TEXT]
 
-    from alm_cli.bench.environment import environment
-    from alm_cli.bench.reports import Cell, Report
-    from alm_cli.bench.speakers import COLUMNS, Speaking, load_timed
+    from alm_cli.bench.speakers import COLUMNS, Speaking, Trial, load_timed
 
-    loading = {"device": device, "dtype": dtype, "threads": threads}
     bench = Speaking(lines, voice=voice, runs=runs)
-    speakers = [load_timed(name, **loading) for name in names]
-    rows: list[dict[str, Cell]] = []
-    remarks = [f"{len(lines)} lines, {sum(map(len, lines))} characters, {runs} times each"]
-    try:
-        with orderly():
-            rows = bench.rows(speakers)
-            for row, name in zip(rows, names, strict=True):
-                row |= bench.cold(name) if cold else {}
-                if not quiet:
-                    typer.echo(f"{name}: measured", err=True)
-    except (KeyboardInterrupt, Interrupted):
-        if not rows:
-            raise
-        remarks.append("interrupted: what was measured until then")
-    if bench.noisy:
-        remarks.append("the machine was busy with other work: the speeds are too low")
-    report = Report(
-        kind="speak",
-        environment=environment(seed=bench.seed, warm_up=bench.warm_up, repetitions=runs),
-        columns=COLUMNS,
-        rows=rows,
-        remarks=remarks,
-        data={name: speaker.weights_sha256 for name, speaker, _ in speakers},
+    speakers = [load_timed(name, device=device, dtype=dtype, threads=threads) for name in names]
+    report = heard_report(
+        "speak",
+        Trial(bench, speakers),
+        bench,
+        COLUMNS,
+        names,
+        texts="lines",
+        remark=f", {sum(map(len, lines))} characters",
+        cold=cold,
+        device=device,
+        dtype=dtype,
+        say=(lambda text: None if quiet else typer.echo(text, err=True)),
     )
     raise typer.Exit(delivery.deliver(report, {}))
-
-
-def _lines(texts: list[str], file: Path | None) -> list[str]:
-    """The texts given and those of the file. UsageError: both; InputError: it cannot be read."""
-    if file is None:
-        return texts
-    if texts:
-        raise UsageError("TEXT and --file exclude each other")
-    try:
-        told = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read", hint="a text in UTF-8") from error
-    return [line for line in map(str.strip, told.splitlines()) if line]

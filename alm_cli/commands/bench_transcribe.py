@@ -13,12 +13,12 @@ import typer
 
 from alm_cli.commands import bench_options as own
 from alm_cli.commands import options
-from alm_cli.errors import AlmError, InputError, UsageError
-from alm_cli.jobs.interrupts import Interrupted, orderly
+from alm_cli.commands.pace import Pace
+from alm_cli.errors import AlmError, InputError
 
 if TYPE_CHECKING:
-    from alm_cli.bench.recognisers import Recogniser, Recognition
-    from alm_cli.bench.reports import Cell, Report
+    from alm_cli.bench.recognisers import Recogniser, Recognition, Trial
+    from alm_cli.bench.reports import Report
     from alm_cli.systems.transcriber import TranscribeAsk
 
 _PROGRAMS = ("openai-whisper", "transformers", "faster-whisper")
@@ -91,12 +91,9 @@ def transcribe(
     names = model or [_DEFAULT]
     for name in names:
         options.check_model(name)
-    programs = [name for name in peers.split(",") if name]
-    if unknown := sorted(set(programs) - set(_PROGRAMS)):
-        raise UsageError(f"--peers {unknown[0]}", hint=f"one of {', '.join(_PROGRAMS)}")
     task = TranscribeBench(
         models=names,
-        peers=programs,
+        peers=own.programs(peers, _PROGRAMS),
         language=language,
         beams=beam_size,
         runs=runs,
@@ -124,10 +121,11 @@ class TranscribeBench:
     def report(self, paths: Sequence[Path], seconds: float, texts: Path | None) -> Report:
         """Measure all models. AlmError: nothing can be."""
         from alm_cli.bench.environment import environment
-        from alm_cli.bench.recognisers import COLUMNS, Recognition
+        from alm_cli.bench.recognisers import COLUMNS, Recognition, cache_cells
         from alm_cli.bench.reports import Report
+        from alm_cli.bench.timing import noise
         from alm_cli.checkpoints.reader import file_sha256
-        from alm_cli.commands.benching import recordings
+        from alm_cli.commands.benching import BROKEN_OFF, broken_off, recordings
 
         heard = recordings(paths, seconds, self.say)
         known = spoken(paths, texts)
@@ -144,41 +142,55 @@ class TranscribeBench:
         ]
         if cut:
             remarks.append(f"{len(cut)} were cut at {seconds:g} s: their words are not counted")
-        rows: list[dict[str, Cell]] = []
-        try:
-            with orderly():
-                for name in self.models:
-                    rows += self._rows(bench, name)
-        except (KeyboardInterrupt, Interrupted):
-            if not rows:
-                raise
-            remarks.append("interrupted: what was measured until then")
-        if bench.noisy:
-            remarks.append("the machine was busy with other work: the speeds are too low")
+        trials: list[Trial] = []
+        weights: dict[str, str] = {}
+
+        def measure() -> None:
+            pace = Pace(self.say, len(self.models) * len(heard))
+            for name in self.models:
+                trial, sha256 = self._trial(bench, name)
+                trials.append(trial)
+                weights[name] = sha256
+                for number, one in enumerate(heard, 1):
+                    trial.hear(one)
+                    pace.step(f"{name}: {number} of {len(heard)} recordings")
+                trial.once |= {**dict(cache_cells(name)), **(bench.cold(name) if self.cold else {})}
+                self.say(f"{name}: measured")
+
+        signal = broken_off(measure)
+        rows = [row for trial in trials for row in trial.rows()]
+        if signal is not None and not rows:
+            raise signal
+        if signal is not None:
+            remarks.append(f"{BROKEN_OFF}: what was measured until then")
         return Report(
             kind="transcribe",
-            environment=environment(seed=0, warm_up=bench.warm_up, repetitions=self.runs),
+            environment=environment(
+                seed=0,
+                warm_up=bench.warm_up,
+                repetitions=self.runs,
+                device=str(self.loading["device"]),
+                dtype=str(self.loading["dtype"]),
+            ),
             columns=COLUMNS,
             rows=rows,
             skipped=bench.skipped,
-            remarks=remarks,
+            remarks=remarks + noise([group for trial in trials for group in trial.timings]),
             data={one.name: file_sha256(one.path) for one in heard},
+            weights=weights,
             names=("model", "program"),
         )
 
-    def _rows(self, bench: Recognition, name: str) -> list[dict[str, Cell]]:
-        """A model here, and in the programs that are wanted, in turn."""
-        from alm_cli.bench.recognisers import cache_cells, ours
+    def _trial(self, bench: Recognition, name: str) -> tuple[Trial, str]:
+        """A model here, and in the programs that are wanted; the digest of its weights."""
+        from alm_cli.bench.recognisers import Trial, ours
         from alm_cli.systems.transcriber import TranscribeAsk, load_transcriber
 
         ask = TranscribeAsk(language=self.language, beam_size=self.beams)
         began = time.perf_counter()
         transcriber = load_transcriber(name, **self.loading)
         first = ours(transcriber, ask, time.perf_counter() - began)
-        rows = bench.rows([first, *self._peers(bench, name, ask)])
-        rows[0] |= {**dict(cache_cells(name)), **(bench.cold(name) if self.cold else {})}
-        self.say(f"{name}: measured")
-        return rows
+        return Trial(bench, [first, *self._peers(bench, name, ask)]), transcriber.weights_sha256
 
     def _peers(self, bench: Recognition, name: str, ask: TranscribeAsk) -> list[Recogniser]:
         """The programs that have what they need; of the others it is said what they lack."""

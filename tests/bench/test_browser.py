@@ -15,7 +15,7 @@ from alm_cli.bench.adapters import COLUMNS, Budget, language_model
 from alm_cli.bench.environment import environment
 from alm_cli.bench.pages import to_html
 from alm_cli.bench.reports import Report
-from tests.bench.test_pages import page
+from tests.bench.test_pages import page, reply
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PHONE = 380  # pixels
@@ -36,7 +36,7 @@ def browser() -> str:
     return found
 
 
-@pytest.mark.parametrize("make", [page, adapters])
+@pytest.mark.parametrize("make", [page, adapters, reply])
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(
     make: Callable[[], str], browser: str, tmp_path: Path
 ) -> None:

@@ -13,10 +13,11 @@ import pytest
 import soundfile
 
 from alm_cli.bench.environment import environment
-from alm_cli.bench.pages import to_html
+from alm_cli.bench.pages import reply_to_html, to_html
 from alm_cli.bench.plots import curves, png, spectrogram
 from alm_cli.bench.reports import Column, Report
 from alm_cli.bench.statistics import spread
+from alm_cli.bench.timeline import Reply
 from alm_cli.values import Audio
 
 VOID = {"meta", "img", "line", "circle", "polyline", "polygon"}
@@ -92,6 +93,25 @@ def test_curves_rise_where_values_do() -> None:
     (x0, y0), (x1, y1) = (map(float, pair.split(",")) for pair in points[1].split())
     assert x0 < x1 and y0 > y1  # upwards on a screen is less
     assert "codec: low" in svg and curves({}, "x", "y") == ""
+
+
+def reply() -> str:
+    """A cascade whose stages and names are known."""
+    known = Reply(asr_s=0.3, llm_first_s=0.5, llm_token_s=0.03, tokens=50, tts_s=0.2)
+    tracks = {"one after another": known.in_turn(), "<streamed>": known.streamed()}
+    return reply_to_html(tracks, ["first sound: 1.000 s <"], {"runs": 1})
+
+
+def test_a_timeline_has_a_bar_for_each_stage_and_the_gap_of_people() -> None:
+    text, parser = reply(), Balanced()
+    parser.feed(text)
+    assert parser.problems == [] and parser.open == []
+    assert parser.found.count("rect") == 8 and "streamed" not in parser.found
+    assert "people: 200 ms" in text and "speak: 0.800 to 1.000 s" in text
+    bars = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', text)
+    hear, think = ((float(x), float(wide)) for x, wide in bars[:2])
+    assert hear[0] + hear[1] == pytest.approx(think[0], abs=0.2)
+    assert think[1] / hear[1] == pytest.approx(0.5 / 0.3, rel=0.01)
 
 
 @pytest.mark.parametrize("values", [[2.0], [2.0, 2.0], [-30.0, -3.5], [1e-5, 3e-5]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +15,9 @@ from alm_cli.bench.quality import (
     code_entropy,
     dnsmos,
     estoi,
+    log_mel,
     log_mel_distance,
+    multi_mel_distance,
     pesq_wb,
     si_sdr,
     stoi,
@@ -169,3 +172,82 @@ def test_dnsmos_hears_the_decoded_alone() -> None:
     clean, noisy = voice(), mixed(voice(), noise(length=2 * RATE), 1.0)
     assert dnsmos(clean, noisy) == dnsmos(noisy, noisy)
     assert 1 <= dnsmos(clean, noisy) <= 5
+
+
+def test_seven_resolutions_of_ten_times_louder_are_seven() -> None:
+    """One decade in each, where nothing is below the floor."""
+    audio = noise(length=2 * RATE)
+    assert multi_mel_distance(audio, audio) == 0
+    louder = Audio(10 * audio.samples, RATE)
+    # Some narrow bands hold no frequency of their window: both are at the floor there.
+    assert multi_mel_distance(audio, louder) == pytest.approx(7, rel=0.1)
+    with pytest.raises(InputError, match="too short"):
+        multi_mel_distance(noise(length=1000), noise(length=1000))
+
+
+def test_dac_counts_the_same_distance() -> None:
+    """The loss with the settings of the published training; ends may be padded otherwise."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own and of its many dependencies
+        pytest.importorskip("librosa.filters")
+        loss = pytest.importorskip("dac.nn.loss").MelSpectrogramLoss
+        signal = pytest.importorskip("audiotools").AudioSignal
+        theirs = loss(
+            n_mels=[5, 10, 20, 40, 80, 160, 320],
+            window_lengths=[32, 64, 128, 256, 512, 1024, 2048],
+            mel_fmin=[0] * 7,
+            mel_fmax=[None] * 7,
+            pow=1.0,
+            clamp_eps=1e-5,
+            mag_weight=0.0,
+        )
+        wanted, made = voice(), mixed(voice(), noise(length=2 * RATE), 0.3)
+        known = float(theirs(signal(wanted.samples, RATE), signal(made.samples, RATE)))
+    assert multi_mel_distance(wanted, made) == pytest.approx(known, rel=1e-4)
+
+
+def test_a_log_mel_is_that_of_librosa() -> None:
+    librosa = pytest.importorskip("librosa")
+    wave = voice().samples[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mel = librosa.feature.melspectrogram(
+            y=wave, sr=RATE, n_fft=1024, hop_length=256, n_mels=80, power=1.0, pad_mode="constant"
+        )
+    known = np.log(np.maximum(mel, 1e-3))
+    np.testing.assert_allclose(log_mel(voice())[0].numpy(), known, atol=1e-3)
+
+
+def test_si_sdr_of_the_example_in_the_documentation_of_torchmetrics() -> None:
+    """Without the means, which it calls SI-SNR: 15.0918 dB."""
+    target, made = (
+        Audio(np.array([samples], np.float32), RATE)
+        for samples in ([3.0, -0.5, 2.0, 7.0], [2.5, 0.0, 2.0, 8.0])
+    )
+    assert si_sdr(target, made) == pytest.approx(15.0918, abs=1e-3)
+
+
+def test_measures_of_speech_are_those_of_their_packages() -> None:
+    pesq, pystoi = pytest.importorskip("pesq"), pytest.importorskip("pystoi")
+    wanted, made = voice(), mixed(voice(), noise(length=2 * RATE), 0.5)
+    pair = [at_rate(audio, 16_000).samples[0] for audio in (wanted, made)]
+    assert pesq_wb(wanted, made) == pesq.pesq(16_000, *pair, "wb")
+    assert stoi(wanted, made) == pystoi.stoi(*pair, 16_000)
+
+
+def test_visqol_and_dnsmos_are_those_of_their_packages() -> None:
+    visqol_api, rated = pytest.importorskip("visqol"), pytest.importorskip("speechmos.dnsmos")
+    wanted, made = voice(), mixed(voice(), noise(length=2 * RATE), 0.5)
+    api = visqol_api.VisqolApi()
+    api.create(mode="audio")
+    pair = [at_rate(audio, 48_000).samples[0].astype(np.float64) for audio in (wanted, made)]
+    assert visqol(wanted, made) == api.measure_from_arrays(*pair, 48_000).moslqo
+    heard = at_rate(made, 16_000).samples[0].clip(-1, 1)
+    assert dnsmos(wanted, made) == rated.run(heard, 16_000)["ovrl_mos"]
+
+
+def test_perplexity_is_how_many_entries_would_do() -> None:
+    """Two to the entropy: of 1024 entries used alike 1024, of two used 3:1 1.75."""
+    codes = np.stack([np.arange(1024) % 1024, np.arange(1024) % 4 == 0])[None].astype(np.int32)
+    bits = code_entropy(codes, (1024, 2))
+    assert [2**one for one in bits] == pytest.approx([1024, 4 / 3**0.75])

@@ -40,7 +40,7 @@ def report(**changes: object) -> Report:
     ]
     values = {"kind": "codec", "columns": COLUMNS, "rows": rows, "skipped": {"stoi": "no package"}}
     where = environment(seed=0, warm_up=1, repetitions=5)
-    return Report(environment=where, **(values | changes))  # type: ignore[arg-type]
+    return Report(**({"environment": where} | values | changes))  # type: ignore[arg-type]
 
 
 def test_markdown_has_a_line_for_each_row_and_says_what_is_missing() -> None:
@@ -122,3 +122,22 @@ def test_cells_as_people_read_them() -> None:
     assert shown(None, 2) == "-"
     assert shown(3, 2) == "3" and shown(3.14159, 2) == "3.14"
     assert shown(spread([1.0, 3.0]), 1, ranges=False) == "2.0"
+
+
+def test_a_gate_that_compares_nothing_is_shut() -> None:
+    """Another model, or a report of before its rows had a name more."""
+    before = json.loads(to_json(report()))["rows"]
+    rows = [{"codec": "other", "pesq": 9.0}]
+    (told,) = failures(rows, before, [condition("pesq<-5%")], ["codec"])
+    assert "no row of the baseline" in told
+    assert failures(rows, before, [], ["codec"]) == []
+
+
+def test_a_report_says_with_what_it_was_measured() -> None:
+    where = environment(seed=0, warm_up=1, repetitions=5, device="cpu", dtype="bfloat16")
+    whole = report(environment=where, weights={"a|b": "ab" * 32}, data={"talk.wav": "cd" * 32})
+    value = json.loads(to_json(whole))
+    assert value["weights"] == {"a|b": "ab" * 32} and value["data"] == {"talk.wav": "cd" * 32}
+    facts = value["environment"]
+    assert {"processor", "threads", "versions", "seed", "warm_up", "repetitions"} <= facts.keys()
+    assert facts["dtype"] == "bfloat16" and "bfloat16" in to_markdown(whole)

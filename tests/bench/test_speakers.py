@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from alm_cli.bench.caches import renderer_cache
 from alm_cli.bench.reports import Cell
-from alm_cli.bench.speakers import Speaking
-from alm_cli.bench.stages import echo, heard_live, last_sound_s, measured, thought
+from alm_cli.bench.speakers import Speaking, Trial, cache_cells
+from alm_cli.bench.stages import (
+    echo,
+    heard_live,
+    last_sound_s,
+    measured,
+    percentiles,
+    thought,
+    typical,
+)
 from alm_cli.bench.statistics import Estimate, Spread
 from alm_cli.bench.timeline import first_sound_s
 from alm_cli.errors import InputError
+from alm_cli.nn.renderer import Renderer
 from alm_cli.values import Audio
 from tests.bench.people import PAUSE_S, WORD_S, Listener, Talker, tone
 
@@ -92,3 +103,45 @@ def test_given_numbers_take_the_place_of_stages() -> None:
     assert first_sound_s(found.reply.streamed()) == pytest.approx(1.0)
     with pytest.raises(InputError, match="no speaker"):
         measured(Listener(), None, tone(0.2), end_s=0.2, given=given | {"tts_s": None})
+
+
+def test_runs_are_told_by_their_median_and_percentiles() -> None:
+    found = [
+        measured(Listener(), Talker(), tone(0.2), end_s=0.2, given=NOTHING | {"asr_s": seconds})
+        for seconds in (0.1, 0.2, 0.6)
+    ]
+    reply = typical(found)
+    assert reply.asr_s == pytest.approx(0.2)
+    assert reply.tts_s == pytest.approx(sorted(one.reply.tts_s for one in found)[1])
+    spans = percentiles(found)
+    assert spans.keys() == {
+        *("first_sound_streamed_s", "first_sound_in_turn_s"),
+        *("recognise", "think", "write", "speak"),
+    }
+    p50, p99 = spans["recognise"]["p50"], spans["recognise"]["p99"]
+    assert p50 is not None and p99 is not None
+    assert p50.value == pytest.approx(0.2) and p50.lower <= 0.2 <= p50.upper
+    assert 0.5 < p99.value <= 0.6
+
+
+def test_what_was_said_so_far_is_told() -> None:
+    bench = Speaking(["one two", "three"], runs=1, warm_up=0)
+    trial = Trial(bench, [("talker", Talker(), 0.0)])
+    assert trial.rows() == []
+    trial.say("one two")
+    (row,) = trial.rows()
+    assert row["chunks"] == 2
+    trial.once(0, cold={"cold_s": 1.0})
+    assert trial.rows()[0]["cold_s"] == 1.0
+    assert len(trial.timings) == 1 and len(trial.timings[0]) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_cache_of_a_renderer_is_as_large_as_its_shape_says(dtype: torch.dtype) -> None:
+    model = Renderer(books=3, vocabulary=16, latent=4, width=24, depth=2, heads=3)
+    cache = renderer_cache(model.eval().to(dtype), 20)
+    assert cache.predicted == 2 * 2 * 24 * 20 * dtype.itemsize
+    cells = cache.cells()
+    assert abs(float(str(cells["cache_off"]))) < 2
+    assert cache.kept <= cache.allocated
+    assert cache_cells(Talker()) == {}

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
+
+from alm_cli.bench import codecs
+from alm_cli.bench.quality import log_mel_distance
+from alm_cli.commands.benching import _lines_of
+from alm_cli.jobs.interrupts import Interrupted
+from alm_cli.values import Audio
 
 Alm = Callable[..., Result]
 Record = Callable[..., Path]
@@ -50,7 +57,7 @@ def test_a_codec_in_one_report(alm: Alm, record: Record, small: Path, tmp_path: 
         assert rtf * rtfx == pytest.approx(1.0)
     assert last["peak_mb"] > 50 and last["cold_s"] > 0
     assert report["data"][str(path)] and report["environment"]["repetitions"] == 1
-    assert (tmp_path / "r.csv").read_text().startswith("codec,codebooks,kbps")
+    assert (tmp_path / "r.csv").read_text().startswith("codec,program,codebooks,kbps")
     assert (tmp_path / "r.html").read_text().count("<audio") == 3  # original, small, opus
 
 
@@ -59,6 +66,7 @@ def test_a_baseline_fails_what_became_worse(
 ) -> None:
     path, old = record("talk.wav", length=9000), tmp_path / "old.json"
     command = ["bench", "codec", path, "-m", small, "--runs", 1, "--codebooks", 2, "--quiet"]
+    command += ["--no-cold"]
     assert alm(*command, "--json", old).exit_code == 0
     value = json.loads(old.read_text())
     value["rows"][-1]["log_mel"]["median"] /= 2
@@ -69,9 +77,42 @@ def test_a_baseline_fails_what_became_worse(
     assert worse.exit_code == 1 and "log_mel was" in worse.stderr
 
 
+def test_impatience_keeps_what_was_measured_in_the_middle_of_a_codec(
+    alm: Alm, record: Record, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(100))
+
+    def impatient(wanted: Audio, made: Audio) -> float:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return log_mel_distance(wanted, made)
+
+    monkeypatch.setattr(codecs, "MEASURES", {"log_mel": impatient})
+    paths = [record(f"{number}.wav", length=3000 + number) for number in range(3)]
+    words = ("bench", "codec", *paths, "-m", small, "--codebooks", 1, "--json", tmp_path / "r.json")
+    result = alm(*words)
+    assert result.exit_code == 130 and "1 of 3 recordings" in result.stderr
+    report = json.loads((tmp_path / "r.json").read_text())
+    (row,) = report["rows"]
+    assert row["log_mel"]["count"] == 2
+    assert any(remark.startswith("interrupted") for remark in report["remarks"])
+
+
+def test_nothing_measured_is_no_report(
+    alm: Alm, record: Record, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impatient(*_: Audio) -> float:
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr(codecs, "MEASURES", {"log_mel": impatient})
+    result = alm("bench", "codec", record("a.wav"), "-m", small)
+    assert result.exit_code == 130 and not result.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
+        (("--peers", "opus"), "--peers opus"),
         (("--against", "aac"), "--against"),
         (("--codebooks", "two"), "--codebooks"),
         (("--fail-on", "pesq<-2%"), "--baseline and --fail-on go together"),
@@ -89,6 +130,35 @@ def test_nothing_to_measure_is_an_error(alm: Alm, tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("words")
     result = alm("bench", "codec", tmp_path / "text.wav")
     assert result.exit_code == 1 and "none of the inputs" in result.stderr
+
+
+def test_a_speaker_in_one_report(alm: Alm, tmp_path: Path) -> None:
+    """The bundled one: sound comes before the end, and its cache is as large as predicted."""
+    words = (
+        "bench",
+        "speak",
+        "Two words.",
+        "--runs",
+        1,
+        "--no-cold",
+        "--json",
+        tmp_path / "s.json",
+    )
+    result = alm(*words)
+    assert result.exit_code == 0 and "1 of 1 lines" in result.stderr
+    report = json.loads((tmp_path / "s.json").read_text())
+    (row,) = report["rows"]
+    assert row["model"] == "alm-tts" and row["audio_s"] > 0.3
+    assert 0 < row["first_sound_ms"]["value"] <= 1000 * row["audio_s"] * row["rtf"]["median"] + 1000
+    assert row["first_chunk_ms"]["median"] <= row["first_sound_ms"]["value"]
+    assert abs(row["cache_off"]) < 2
+    assert row["underruns"] <= row["chunks"]
+    assert len(report["weights"]["alm-tts"]) == len(report["data"]["texts"]) == 64
+
+
+def test_rows_that_do_not_fit_beside_one_another_go_below() -> None:
+    rows = [["name", "12"], ["n", "1.5"], ["n", "3"], ["wider than all room"]]
+    assert list(_lines_of(rows, 12)) == [rows[:2], rows[2:3], rows[3:]]
 
 
 def test_adapters_are_told_without_loading_anything(alm: Alm, tmp_path: Path) -> None:
@@ -135,17 +205,22 @@ def test_a_recogniser_in_one_report(alm: Alm, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "u.json").read_text())["rows"][0]["words"] == 3
 
 
-def test_a_reply_with_real_stages(alm: Alm) -> None:
+def test_a_reply_with_real_stages(alm: Alm, tmp_path: Path) -> None:
     """The bundled recogniser hears in real time; a number stands for the voice."""
-    words = ("bench", "latency", "--recording", SPEECH, "--speech-end", 2.0, "--tts", 0.2)
-    result = alm(*words, "--json")
-    assert result.exit_code == 0
+    words = ("bench", "latency", "--recording", SPEECH, "--speech-end", 1.2, "--tts", 0.2)
+    page = tmp_path / "reply.html"
+    result = alm(*words, "--runs", 2, "--json", "--html", page, "--end-to-end", 0.5)
+    assert result.exit_code == 0 and "2 of 2 times" in result.stderr
+    assert page.read_text(encoding="utf-8").count("<rect") == 9
     facts = json.loads(result.stdout)
     assert facts["heard"] == facts["answer"] != ""
     stages = facts["stages"]
     assert stages["speak"] == pytest.approx(0.2)
     sums = stages["recognise"] + stages["think"] + stages["speak"]
     assert facts["first_sound_streamed_s"] == pytest.approx(sums, abs=1e-5)
+    assert facts["runs"] == 2 and facts["environment"]["threads"] > 0
+    p90 = facts["percentiles"]["first_sound_streamed_s"]["p90"]
+    assert p90["lower"] <= p90["value"] <= p90["upper"]
 
 
 @pytest.mark.parametrize(
