@@ -18,6 +18,7 @@ from alm_cli.commands import (
     convert,
     decode,
     encode,
+    generate_music,
     info,
     models,
     speak,
@@ -112,6 +113,7 @@ app.command(cls=WhisperSpellings)(transcribe.transcribe)
 app.command()(align.align)
 app.command()(speak.speak)
 app.command()(voices.voices)
+app.command()(generate_music.generate_music)
 app.command()(convert.convert)
 app.command()(info.info)
 app.command()(verify.verify)
