@@ -66,11 +66,12 @@ def test_the_continuous_check_is_the_second_command() -> None:
 
 def test_every_model_has_its_row() -> None:
     table = README.partition("## Models")[2].partition("\n## ")[0]
-    others, _, speakers = table.partition("| speaker |")
+    others, _, speakers = table.partition("| composer |")[0].partition("| speaker |")
+    composers = table.partition("| composer |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| `([^`]+)`", others, re.M)
     # Two tables: what makes and reads tokens, and what writes down speech.
     cards = sorted(CATALOG, key=lambda card: card.task == "recogniser")
-    assert rows == [card.name for card in cards if card.task != "speaker"]
+    assert rows == [card.name for card in cards if card.task not in ("speaker", "composer")]
     # A third one, in which many languages share a row.
     firsts = [row.split("|")[1] for row in speakers.splitlines() if row.startswith("| ")]
     names = tuple(name for first in firsts for name in re.findall(r"`([^`]+)`", first))
@@ -78,6 +79,13 @@ def test_every_model_has_its_row() -> None:
     assert [name for name in speaking if not name.startswith(names)] == []
     assert [name for name in names if not any(known.startswith(name) for known in speaking)
             and not name.startswith("-")] == []  # fmt: skip
+    # A fourth one, where a row has several sizes of a model: `name-size`, `-size`.
+    made = []
+    for line in composers.splitlines():
+        names = re.findall(r"`([^`]+)`", line.split("|")[1] if line.startswith("| ") else "")
+        stem = names[0].rpartition("-")[0] if names else ""
+        made += [stem + name if name.startswith("-") else name for name in names]
+    assert sorted(made) == sorted(card.name for card in CATALOG if card.task == "composer")
 
 
 def test_every_file_it_points_to_exists() -> None:
