@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -27,7 +28,6 @@ from alm_cli.systems.align import load_aligner
 from alm_cli.systems.speaker import Line, Speaker, load_speaker
 from alm_cli.systems.transcriber import load_transcriber
 from alm_cli.text.reading import read_aloud
-from alm_cli.values import Audio
 from recipes.alm_tts import VOICES
 from recipes.alm_tts_data import TEXTS, speak
 from recipes.alm_tts_data import Speaker as Source
@@ -136,13 +136,20 @@ def ours_says(speaker: Speaker, voice: str) -> Callable[[str], np.ndarray]:
     return say
 
 
+def _once(wave: np.ndarray) -> Iterable[np.ndarray]:
+    """A recording of one block."""
+    return [wave]
+
+
 def boundaries(speaker: Speaker, wanted: Sequence[str]) -> list[float]:
     """Distances in ms of words' beginnings and ends from where the aligner finds them."""
     aligner, found = load_aligner("alm-asr", device="cpu"), []
     for text in wanted:
         spoken = speaker.say([Line(text=read_aloud(text), seed=1)])[0]
-        audio = Audio(spoken.samples[None], speaker.rate)
-        words = [w for s in aligner.align(audio, read_aloud(text)).segments for w in s.words]
+        wave = torch.from_numpy(spoken.samples)
+        heard = torchaudio.functional.resample(wave, speaker.rate, RATE).numpy()
+        aligned = aligner.align(partial(_once, heard), read_aloud(text))
+        words = [word for segment in aligned.segments for word in segment.words]
         if len(words) == len(spoken.words):
             for ours_, theirs in zip(spoken.words, words, strict=True):
                 found += [
