@@ -32,7 +32,7 @@ from alm_cli.values import Origin, Tokens
 Samples = NDArray[np.float32]
 
 # Frames of the first blocks of a stream, and of all later ones.
-_BLOCKS = (5, 10, 20)
+_BLOCKS = (5, 10, 20, 40)
 # Steps that may be drawn before what they sound like is wanted.
 _AHEAD = 64
 # Codes of the step before [B, K], and which step it is -> logits [B, K, V].
