@@ -46,7 +46,7 @@ def heard_report(
     from alm_cli.bench.environment import environment
     from alm_cli.bench.reports import Report
     from alm_cli.bench.timing import noise
-    from alm_cli.commands.benching import BROKEN_OFF, broken_off
+    from alm_cli.commands.benching import measured_rows
 
     count = len(bench.texts)
     remarks = [f"{count} {texts}{remark}, {bench.runs} times each"]
@@ -59,12 +59,7 @@ def heard_report(
         for place, name in enumerate(names):
             trial.once(place, cold=bench.cold(name) if cold else {})
 
-    signal = broken_off(measure)
-    rows = trial.rows()
-    if signal is not None and not rows:
-        raise signal
-    if signal is not None:
-        remarks.append(f"{BROKEN_OFF}: what was measured until then")
+    rows = measured_rows(measure, [trial], remarks)
     return Report(
         kind=kind,
         environment=environment(

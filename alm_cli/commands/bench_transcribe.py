@@ -125,7 +125,7 @@ class TranscribeBench:
         from alm_cli.bench.reports import Report
         from alm_cli.bench.timing import noise
         from alm_cli.checkpoints.reader import file_sha256
-        from alm_cli.commands.benching import BROKEN_OFF, broken_off, recordings
+        from alm_cli.commands.benching import measured_rows, recordings
 
         heard = recordings(paths, seconds, self.say)
         known = spoken(paths, texts)
@@ -157,12 +157,7 @@ class TranscribeBench:
                 trial.once |= {**dict(cache_cells(name)), **(bench.cold(name) if self.cold else {})}
                 self.say(f"{name}: measured")
 
-        signal = broken_off(measure)
-        rows = [row for trial in trials for row in trial.rows()]
-        if signal is not None and not rows:
-            raise signal
-        if signal is not None:
-            remarks.append(f"{BROKEN_OFF}: what was measured until then")
+        rows = measured_rows(measure, trials, remarks)
         return Report(
             kind="transcribe",
             environment=environment(

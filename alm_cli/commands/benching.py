@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -21,12 +21,19 @@ if TYPE_CHECKING:
     from alm_cli.bench.codec_peers import CodecPeer
     from alm_cli.bench.codec_trials import ClassicalTrial, CodecTrial
     from alm_cli.bench.codecs import Bench, Recording
-    from alm_cli.bench.reports import Report
+    from alm_cli.bench.reports import Cell, Report
     from alm_cli.systems.codec import Codec
     from alm_cli.values import Audio
 
     Heard = Mapping[str, Sequence[tuple[str, Audio]]]
     Trial = CodecTrial | ClassicalTrial
+
+
+class HasRows(Protocol):
+    """What is being measured."""
+
+    def rows(self) -> list[dict[str, Cell]]:
+        """Of a report, as far as they are measured."""
 
 
 BROKEN_OFF = "interrupted"  # so begins the remark of a report that is not whole
@@ -81,12 +88,7 @@ class CodecBench:
                 trials.append(ClassicalTrial(bench, other))
                 _hear(trials[-1], bench, pace)
 
-        signal = broken_off(measure)
-        rows = [row for trial in trials for row in trial.rows()]
-        if signal is not None and not rows:
-            raise signal
-        if signal is not None:
-            remarks.append(f"{BROKEN_OFF}: what was measured until then")
+        rows = measured_rows(measure, trials, remarks)
         report = Report(
             kind="codec",
             environment=environment(
@@ -165,6 +167,22 @@ def broken_off(work: Callable[[], None]) -> KeyboardInterrupt | None:
     except KeyboardInterrupt as signal:
         return signal
     return None
+
+
+def measured_rows(
+    measure: Callable[[], None], trials: Sequence[HasRows], remarks: list[str]
+) -> list[dict[str, Cell]]:
+    """Measure; the rows of the trials that there are then, and a remark where it was broken off.
+
+    KeyboardInterrupt: nothing had been measured.
+    """
+    signal = broken_off(measure)
+    rows = [row for trial in trials for row in trial.rows()]
+    if signal is not None:
+        if not rows:
+            raise signal
+        remarks.append(f"{BROKEN_OFF}: what was measured until then")
+    return rows
 
 
 def _hear(trial: Trial, bench: Bench, pace: Pace) -> None:

@@ -16,13 +16,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from alm_cli.checkpoints.family import Family, Settings
 from alm_cli.checkpoints.keymap import KeyMap, rename
 from alm_cli.errors import ModelError
 from alm_cli.music.score import DRUMS, INSTRUMENTS, Note
-from alm_cli.nn.renderer import Renderer
+from alm_cli.nn.renderer import Frames, Renderer
 
 # Pitches that each instrument has a vector for, and keys of the percussion.
 LOWEST, PITCHES, FIRST_KEY, KEYS_OF_DRUMS = 24, 84, 35, 47
@@ -99,6 +98,7 @@ class AlmMusic(Renderer):
             keeps_vectors=False,
         )
         self.config, self.rate = config, config.rate
+        self.frames = Frames(config.group, config.lead)
         sounds = len(INSTRUMENTS) * PITCHES + KEYS_OF_DRUMS
         self.notes = nn.Embedding(sounds, config.note_width)
         self.gather = nn.Linear(config.group * _CHANNELS * config.note_width, config.width)
@@ -125,17 +125,9 @@ class AlmMusic(Renderer):
         begin = max(0, first - _NEAR)  # each hears of those beside it
         end = last + _NEAR
         own = events.between(begin * config.group, end * config.group)
-        found = self._condition(own, (end - begin) * config.group - config.lead)
+        heard = self._heard(own, (end - begin) * config.group - config.lead).flatten(1)
+        found = self.frames.condition(heard, self.gather, self.spread)
         return found[first - begin : last - begin]
-
-    def _condition(self, events: Events, units: int) -> Tensor:
-        """[F, width] of so many units."""
-        config = self.config
-        x = self._heard(events, units).flatten(1)
-        frames = -(-(units + config.lead) // config.group)
-        x = F.pad(x, (0, 0, config.lead, frames * config.group - config.lead - units))
-        x = self.gather(x.view(frames, -1))
-        return x + F.gelu(self.spread(x.mT[None])[0]).mT
 
     def _heard(self, events: Events, units: int) -> Tensor:
         """[units, channels, note_width]: sums of the vectors of what sounds, begins and fades."""

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from alm_cli.checkpoints.family import Family, Settings
 from alm_cli.checkpoints.keymap import KeyMap, rename
 from alm_cli.errors import ModelError
-from alm_cli.nn.renderer import Renderer, rotary_stack
+from alm_cli.nn.renderer import Frames, Renderer, rotary_stack
 from alm_cli.text.sounds import SYMBOLS
 
 
@@ -127,6 +127,7 @@ class AlmTts(Renderer):
             heads=config.heads,
         )
         self.config, self.rate = config, config.rate
+        self.frames = Frames(config.group, config.lead)
         width = config.width
         self.reader, self.voice = Reader(config), Voice(config)
         self.place = nn.Linear(config.text_width + 2, config.text_width)
@@ -138,17 +139,14 @@ class AlmTts(Renderer):
 
     def condition(self, features: Tensor, units: Tensor) -> Tensor:
         """features [N, D], units [N] that each lasts -> [F, width]: what is said in each frame."""
-        config, total = self.config, int(units.sum())
+        total = int(units.sum())
         owner = torch.repeat_interleave(torch.arange(len(units), device=units.device), units)
         begins = units.cumsum(0) - units
         inside = torch.arange(total, device=units.device) - begins[owner]
         lasts = units[owner].to(features.dtype)
         places = torch.stack([(inside + 0.5) / lasts, lasts.log() / 3], -1).to(features.dtype)
         x = self.place(torch.cat([features[owner], places], -1))
-        frames = -(-(total + config.lead) // config.group)
-        x = F.pad(x, (0, 0, config.lead, frames * config.group - config.lead - total))
-        x = self.gather(x.view(frames, -1))
-        return x + F.gelu(self.spread(x.mT[None])[0]).mT
+        return self.frames.condition(x, self.gather, self.spread)
 
 
 # Our own files use our own names.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -71,20 +71,23 @@ class Llama(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """Two linear layers, the first of which has a gate for each of its outputs (SwiGLU).
+    """Two linear layers, the first of which has a gate for each of its outputs (arXiv:2002.05202).
 
-    arXiv:2002.05202.
+    The gate of SwiGLU, where no other activation is given.
     """
 
-    def __init__(self, dimension: int, hidden: int) -> None:
+    def __init__(
+        self, dimension: int, hidden: int, *, activation: Callable[[Tensor], Tensor] = F.silu
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.gate = Linear(dimension, hidden, bias=False)
         self.up = Linear(dimension, hidden, bias=False)
         self.down = Linear(hidden, dimension, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., D] -> [..., D]."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        return self.down(self.activation(self.gate(x)) * self.up(x))
 
 
 class RowAttention(Attention):

@@ -7,10 +7,12 @@ of their codebooks, which the codec has arranged: what sounds alike lies near.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from alm_cli.nn.attention import Attention
 from alm_cli.nn.linear import Linear
@@ -32,6 +34,29 @@ def rotary_stack(
         )
         for _ in range(depth)
     )
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How units of time become frames of a codec: `group` of them each.
+
+    Frame f holds the units that end `lead` units before the end of the f-th group: the codec looks
+    so far ahead.
+    """
+
+    group: int
+    lead: int
+
+    def count(self, units: int) -> int:
+        """The frames of so many units."""
+        return -(-(units + self.lead) // self.group)
+
+    def condition(self, x: Tensor, gather: nn.Module, spread: nn.Module) -> Tensor:
+        """x [units, D] -> [F, width]: each frame of its units, then of the frames around it."""
+        frames = self.count(len(x))
+        x = F.pad(x, (0, 0, self.lead, frames * self.group - self.lead - len(x)))
+        x = gather(x.view(frames, -1))
+        return x + F.gelu(spread(x.mT[None])[0]).mT
 
 
 class Renderer(nn.Module):

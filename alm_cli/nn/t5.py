@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from alm_cli.nn.attention import Attention
 from alm_cli.nn.gated import RelativeBias
-from alm_cli.nn.linear import Linear
+from alm_cli.nn.llama import GatedMLP
 from alm_cli.nn.packed import pack_with
 from alm_cli.nn.rounded import RoundedEmbedding, RoundedLinear
 from alm_cli.nn.transformer import MLP, Block, Transformer
@@ -82,20 +82,6 @@ def round_text(encoder: T5Encoder) -> None:
         parameter.data = parameter.data.clone()
 
 
-class GeluMLP(nn.Module):
-    """Two linear layers, the first with a gate for each of its outputs (arXiv:2002.05202)."""
-
-    def __init__(self, dimension: int, hidden: int) -> None:
-        super().__init__()
-        self.gate = Linear(dimension, hidden, bias=False)
-        self.up = Linear(dimension, hidden, bias=False)
-        self.down = Linear(hidden, dimension, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., D] -> [..., D]."""
-        return self.down(F.gelu(self.gate(x), approximate="tanh") * self.up(x))
-
-
 def _attention(spec: T5Spec) -> Attention:
     # Products are not divided by anything: the first weights of training were small instead.
     return Attention(spec.dimension, spec.heads, head_dimension=spec.head_dimension, scale=1.0)
@@ -103,5 +89,6 @@ def _attention(spec: T5Spec) -> Attention:
 
 def _mlp(spec: T5Spec) -> nn.Module:
     if spec.gated:
-        return GeluMLP(spec.dimension, spec.hidden)
+        gelu = partial(F.gelu, approximate="tanh")
+        return GatedMLP(spec.dimension, spec.hidden, activation=gelu)
     return MLP(spec.dimension, spec.hidden, activation=F.relu)

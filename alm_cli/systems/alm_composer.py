@@ -137,9 +137,8 @@ class AlmComposer:
         return _Plan(reading=reading, score=score, sketch=self._sketch(piece, kept, samples))
 
     def _sketch(self, piece: Piece, notes: Sequence[Note], samples: int) -> Sketch:
-        config = self.model.config
         events = self.model.events(notes)
-        frames = -(-(-(-samples // config.unit) + config.lead) // config.group)
+        frames = self.model.frames.count(-(-samples // self.model.config.unit))
         # Block by block: what is heard of all notes at all times would be a large matrix.
         edges = [*range(0, frames, _BLOCK), frames]
         parts = [self.model.condition(events, *pair) for pair in pairwise(edges)]

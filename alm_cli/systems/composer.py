@@ -6,7 +6,7 @@ This file is light: it tells what can be asked for, and loads torch only to load
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from alm_cli.errors import ModelError, UsageError
+from alm_cli.errors import UsageError
+from alm_cli.systems.drawn import Drawn
+from alm_cli.systems.loading import load_maker
 from alm_cli.values import Audio, Tokens
 
 if TYPE_CHECKING:
-    from alm_cli.decoding.sampling import Sampling
     from alm_cli.music.score import Score
 
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class Piece(Drawn):
     """What is to be made: so many seconds of music that follow the words of a prompt.
 
-    None leaves guidance, temperature, top-k and top-p to the model. `melody` is followed, a
+    None leaves guidance to the model. `melody` is followed, a
     recording or the notes of a MIDI file; `past` is gone on from, and is no part of the result.
     A `loop` has its end go on with its beginning; its length is the nearest whole number of bars.
     UsageError: a number out of its range.
@@ -36,11 +37,7 @@ class Piece:
 
     prompt: str
     seconds: float = 10.0
-    seed: int = 0
     guidance: float | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
     melody: Audio | Score | None = None
     past: Audio | Tokens | None = None
     loop: bool = False
@@ -50,12 +47,6 @@ class Piece:
             raise UsageError(f"duration is {self.seconds} s, not above 0")
         if self.guidance is not None and not 0 <= self.guidance < inf:
             raise UsageError(f"guidance is {self.guidance}, not 0 or above")
-
-    def sampling(self, usual: Sampling) -> Sampling:
-        """How tokens of the piece are drawn; what it leaves open is as usual."""
-        asked = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
-        given = {key: value for key, value in asked.items() if value is not None}
-        return replace(usual, **given)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,22 +102,17 @@ def load_composer(
 
     ModelError: the model is unknown, damaged, not to be had without a network, or makes no music.
     """
-    from importlib import import_module
-
-    from alm_cli.checkpoints.load import load
-    from alm_cli.runtime import device_of, set_threads
-
-    place = device_of(device)
-    set_threads(threads)
-    # Weights that are rounded one by one need not be in memory as they were.
-    loaded = load(source, mapped=dtype == "int8")
-    kind = type(loaded.model).__name__
-    module = _MODULES.get(kind)
-    if module is None:
-        raise ModelError(
-            f"{loaded.name} does not make music", hint="`alm models` names those that do"
-        )
-    composer: Composer = import_module(module).composer(loaded, source, device=place, dtype=dtype)
+    composer: Composer = load_maker(
+        source,
+        _MODULES,
+        "composer",
+        "make music",
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        # Weights that are rounded one by one need not be in memory as they were.
+        mapped=dtype == "int8",
+    )
     return composer
 
 

@@ -17,6 +17,7 @@ from alm_cli.lm.musicgen import CodeDecoder, Reached, Told, guided, positions
 from alm_cli.nn.attention import KVCache
 from alm_cli.nn.state import State
 from alm_cli.nn.static import Place, StaticCache
+from alm_cli.systems.recorded import recorded
 
 # Steps whose noise is drawn at a time.
 _AHEAD = 64
@@ -82,8 +83,7 @@ class Steps:
             self._step()
             return
         if self._graph is None:
-            self._record()
-        assert self._graph is not None
+            self._graph, _ = recorded(self._step)
         self._graph.replay()
 
     def _step(self) -> None:
@@ -100,20 +100,6 @@ class Steps:
             logits = filtered(logits, self._how).softmax(-1) / noise
         now = self._grid.index_select(2, self._column)[:, :, 0]
         self._made.copy_(torch.where(now < 0, logits.argmax(-1), now))
-
-    def _record(self) -> None:
-        """Record the step; it writes what the replay writes again."""
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        graph = torch.cuda.CUDAGraph()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            self._step()  # libraries allocate what they need in the first call
-            # Not `torch.cuda.graph`, which empties caches; other threads may use the GPU meanwhile.
-            graph.capture_begin(capture_error_mode="thread_local")
-            self._step()
-            graph.capture_end()
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = graph
 
 
 class _Placed(Reached):

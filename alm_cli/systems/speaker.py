@@ -8,19 +8,18 @@ what is said.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alm_cli.errors import InputError, ModelError, UsageError
+from alm_cli.errors import InputError, UsageError
+from alm_cli.systems.drawn import Drawn
+from alm_cli.systems.loading import load_maker
 from alm_cli.values import Audio, Latents, Tokens, Word
-
-if TYPE_CHECKING:
-    from alm_cli.decoding.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class Spoken:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class Line(Drawn):
     """What is said in one go, and how.
 
     `text` is plain, with its punctuation; `[[...]]` in it are phonemes of the International
@@ -48,11 +47,7 @@ class Line:
     """
 
     text: str
-    seed: int = 0
     voice: object = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
     speed: float = 1.0
     duration_s: float | None = None
     before: Spoken | None = None
@@ -62,12 +57,6 @@ class Line:
             raise UsageError(f"speed is {self.speed}, not between 0.1 and 10")
         if self.duration_s is not None and not 0 < self.duration_s < inf:
             raise UsageError(f"duration is {self.duration_s} s, not above 0")
-
-    def sampling(self, usual: Sampling) -> Sampling:
-        """How tokens of the line are drawn; what it leaves open is as usual."""
-        asked = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
-        given = {key: value for key, value in asked.items() if value is not None}
-        return replace(usual, **given)  # type: ignore[arg-type]
 
     def keep_pace_of(self, name: str) -> None:
         """InputError: a speed or a duration is asked of a model that decides itself."""
@@ -129,19 +118,9 @@ def load_speaker(
 
     ModelError: the model is unknown, damaged, not to be had without a network, or does not speak.
     """
-    from importlib import import_module
-
-    from alm_cli.checkpoints.load import load
-    from alm_cli.runtime import device_of, set_threads
-
-    place = device_of(device)
-    set_threads(threads)
-    loaded = load(source)
-    kind = type(loaded.model).__name__
-    module = _MODULES.get(kind)
-    if module is None:
-        raise ModelError(f"{loaded.name} does not speak", hint="`alm models` names those that do")
-    speaker: Speaker = import_module(module).speaker(loaded, source, device=place, dtype=dtype)
+    speaker: Speaker = load_maker(
+        source, _MODULES, "speaker", "speak", device=device, dtype=dtype, threads=threads
+    )
     return speaker
 
 

@@ -13,6 +13,7 @@ from alm_cli.lm.whisper import Heard, Whisper
 from alm_cli.nn.attention import KVCache
 from alm_cli.nn.state import State
 from alm_cli.nn.static import Place, StaticCache
+from alm_cli.systems.recorded import recorded
 
 
 class Steps:
@@ -45,8 +46,7 @@ class Steps:
         if not self._capture:
             return self._step()
         if self._graph is None:
-            self._record()
-        assert self._graph is not None
+            self._graph, self._logits = recorded(self._step)
         self._graph.replay()
         return self._logits
 
@@ -60,21 +60,6 @@ class Steps:
 
     def _step(self) -> Tensor:
         return self._model.decode(self._tokens, self._memory, self._state)[:, -1]
-
-    def _record(self) -> None:
-        """Record the step; it writes what the replay writes again."""
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        graph = torch.cuda.CUDAGraph()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            self._step()  # libraries allocate what they need in the first call
-            # Not `torch.cuda.graph`, which empties caches, and this is done for every window; other
-            # threads may use the GPU meanwhile.
-            graph.capture_begin(capture_error_mode="thread_local")
-            self._logits = self._step()
-            graph.capture_end()
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = graph
 
 
 class _Placed(Heard):

@@ -1,0 +1,40 @@
+"""Models that make sound, by what their networks are; light until one is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alm_cli.errors import ModelError
+
+
+def load_maker(
+    source: str | Path,
+    modules: Mapping[str, str],
+    kind: str,
+    lacks: str,
+    *,
+    device: str,
+    dtype: str,
+    threads: int | None,
+    mapped: bool = False,
+) -> Any:
+    """Load a model and make it what `kind` names: a speaker, a composer.
+
+    `modules` have for each class of network the module whose `kind(loaded, source, *, device,
+    dtype)` makes it one; ModelError of another says what it `lacks`. `mapped`: weights may stay in
+    their file.
+    """
+    from importlib import import_module
+
+    from alm_cli.checkpoints.load import load
+    from alm_cli.runtime import device_of, set_threads
+
+    place = device_of(device)
+    set_threads(threads)
+    loaded = load(source, mapped=mapped)
+    module = modules.get(type(loaded.model).__name__)
+    if module is None:
+        raise ModelError(f"{loaded.name} does not {lacks}", hint="`alm models` names those that do")
+    return getattr(import_module(module), kind)(loaded, source, device=place, dtype=dtype)
