@@ -28,7 +28,7 @@ from alm_cli.lm.alm_music import AlmMusic, AlmMusicConfig, Events
 from alm_cli.music.genres import GENRES, MOODS
 from alm_cli.music.score import MODES, NAMES, Note, Tags
 from recipes.alm_music_data import CODEC, tags_of
-from recipes.alm_tts import started
+from recipes.renderers import book_losses, disturbed, started, weighed
 from recipes.training import Training, options, run
 
 # The first codebooks decide what is heard. Of those after the fourth so little can be foretold that
@@ -128,11 +128,7 @@ class AlmMusicTraining(Training[AlmMusic]):
 
     def losses(self, rng: np.random.Generator, group: list[int]) -> tuple[Tensor, dict[str, float]]:
         """The weighted mean, and what each book loses."""
-        found = self.parted(rng, group, training=True)
-        weights = torch.tensor(WEIGHTS, device=found.device)
-        names = [f"book {k}" for k in range(len(WEIGHTS))]
-        told = dict(zip(names, found.detach().tolist(), strict=True))
-        return (found * weights).sum() / weights.sum(), told
+        return weighed(self.parted(rng, group, training=True), WEIGHTS)
 
     def parted(self, rng: np.random.Generator, group: list[int], *, training: bool) -> Tensor:
         """[K]: the loss a code of each book."""
@@ -140,13 +136,8 @@ class AlmMusicTraining(Training[AlmMusic]):
         rows = [self._window(model, rng, self.pieces.rows[i], training=training) for i in group]
         inputs, wanted, told, tone = (torch.stack(parts) for parts in zip(*rows, strict=True))
         if training:
-            inputs = self._disturbed(rng, inputs)
-        logits = model(inputs, told, tone)
-        losses = [
-            F.cross_entropy(logits[:, k].flatten(0, 1), wanted[:, k].flatten(), ignore_index=-1)
-            for k in range(model.books)
-        ]
-        return torch.stack(losses)
+            inputs = disturbed(rng, inputs, model.config.vocabulary, SPOILT, GONE)
+        return book_losses(model(inputs, told, tone), wanted)
 
     def _window(
         self, model: AlmMusic, rng: np.random.Generator, piece: Piece, *, training: bool
@@ -180,16 +171,6 @@ class AlmMusicTraining(Training[AlmMusic]):
 
     def _tone(self, model: AlmMusic, piece: Piece) -> Tensor:
         return torch.as_tensor(model.rooms.weight[piece.room])
-
-    def _disturbed(self, rng: np.random.Generator, inputs: Tensor) -> Tensor:
-        """Codes of the past, some of them wrong or unknown, as when the model draws them itself."""
-        generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
-        chance = torch.rand(inputs.shape, generator=generator).to(self.device)
-        wrong = torch.randint(0, self.model.config.vocabulary, inputs.shape, generator=generator)
-        often = torch.tensor(SPOILT, device=self.device)[:, None]
-        spoilt = torch.where(chance < often, wrong.to(self.device), inputs)
-        gone = torch.rand(inputs.shape[0], 1, inputs.shape[2], generator=generator) < GONE
-        return torch.where((inputs < 0) | gone.to(self.device), -1, spoilt)
 
     def validate(self, *, last: bool = False) -> dict[str, object]:
         """The losses of the averaged model on pieces that it has not seen."""

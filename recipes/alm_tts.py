@@ -14,18 +14,16 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from alm_cli.checkpoints.load import load
 from alm_cli.decoding.delays import delay
 from alm_cli.lm.alm_tts import AlmTts, AlmTtsConfig
-from alm_cli.nn.renderer import Renderer
 from recipes.alm_tts_data import Speaker, clip
+from recipes.renderers import book_losses, disturbed, started, weighed
 from recipes.training import Training, options, run
 
 # The voices that have names, the best one first, and what they are made of.
@@ -45,6 +43,8 @@ SENTENCES = (
 )
 # The first codebooks decide what is heard, the last ones how clean it is.
 WEIGHTS = (1.5, 1.3, 1.1, 1.0, 0.9, 0.8, 0.7, 0.7)
+# Codes of the past that are others than they were, by book, and frames of it that are unknown.
+SPOILT, GONE = (0.06, 0.1, 0.14, 0.18, 0.22, 0.26, 0.3, 0.34), 0.1
 PREFIX = (20, 75)  # frames of the same speaker before, whose sounds are not told
 REFERENCE = (40, 125)  # frames from which the voice is taken
 
@@ -135,10 +135,8 @@ class AlmTtsTraining(Training[AlmTts]):
     def losses(self, rng: np.random.Generator, group: list[int]) -> tuple[Tensor, dict[str, float]]:
         """The weighted sum, and what each book and the durations lose."""
         found = self.parted(rng, group, training=True)
-        weights = torch.tensor(WEIGHTS, device=found.device)
-        total = (found[:-1] * weights).sum() / weights.sum() + found[-1]
-        names = [f"book {k}" for k in range(len(WEIGHTS))] + ["durations"]
-        return total, dict(zip(names, found.detach().tolist(), strict=True))
+        total, told = weighed(found[:-1], WEIGHTS)
+        return total + found[-1], told | {"durations": float(found[-1].detach())}
 
     def parted(self, rng: np.random.Generator, group: list[int], *, training: bool) -> Tensor:
         """[K + 1]: the loss a code of each book, and that of the durations."""
@@ -169,16 +167,12 @@ class AlmTtsTraining(Training[AlmTts]):
         )
         told = torch.stack([F.pad(part, (0, 0, 0, longest - len(part))) for part in conditions])
         if training:
-            inputs = self._disturbed(rng, inputs)
-        logits = model(inputs, told, model.tone(voice))
-        found = [
-            F.cross_entropy(logits[:, k].flatten(0, 1), wanted[:, k].flatten(), ignore_index=-1)
-            for k in range(books)
-        ]
+            inputs = disturbed(rng, inputs, model.config.vocabulary, SPOILT, GONE)
+        found = book_losses(model(inputs, told, model.tone(voice)), wanted)
         known = mask == 0
         target = (units.float() + 0.5).log()
-        found.append(F.smooth_l1_loss(lengths[known], target[known], beta=0.2))
-        return torch.stack(found)
+        length = F.smooth_l1_loss(lengths[known], target[known], beta=0.2)
+        return torch.cat([found, length[None]])
 
     def _references(self, rng: np.random.Generator, others: list[Row]) -> tuple[Tensor, Tensor]:
         """Latents [B, F, D] of a piece of each, and which of the frames are none."""
@@ -190,15 +184,6 @@ class AlmTtsTraining(Training[AlmTts]):
         latents = self.model.latents(torch.from_numpy(codes.astype(np.int64)).to(self.device))
         none = torch.zeros(hidden.shape, device=self.device).masked_fill(hidden, -torch.inf)
         return latents.masked_fill(hidden[..., None], 0), none
-
-    def _disturbed(self, rng: np.random.Generator, inputs: Tensor) -> Tensor:
-        """Codes of the past, some of them wrong or unknown, as when the model draws them itself."""
-        generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
-        chance = torch.rand(inputs.shape, generator=generator).to(self.device)
-        wrong = torch.randint(0, self.model.config.vocabulary, inputs.shape, generator=generator)
-        spoilt = torch.where(chance < 0.04, wrong.to(self.device), inputs)
-        gone = torch.rand(inputs.shape[0], 1, inputs.shape[2], generator=generator) < 0.06
-        return torch.where((inputs < 0) | gone.to(self.device), -1, spoilt)
 
     def validate(self, *, last: bool = False) -> dict[str, object]:
         """The losses of the averaged model on clips that it has not seen."""
@@ -226,23 +211,6 @@ class AlmTtsTraining(Training[AlmTts]):
             latents = (self.average.latents(torch.from_numpy(c)[None]) for c in codes)
             found.append(torch.cat([self.average.voice(x) for x in latents]).mean(0))
         return torch.stack(found)
-
-
-R = TypeVar("R", bound=Renderer)
-
-
-def started(model: R, codec: str) -> R:
-    """The model with the codebooks of a codec, and weights that begin small where they must."""
-    quantizer = load(codec).model.quantizer
-    model.know([book.vectors for book in quantizer.codebooks])  # type: ignore[union-attr]
-    for head, vectors in zip(model.heads, model.vectors, strict=True):
-        head.weight.data.copy_(vectors)
-        head.bias.data.zero_()
-    model.aim.weight.data.mul_(0.3 / model.vectors.shape[-1] ** 0.5)
-    for name, parameter in model.named_parameters():
-        if name.endswith(("out.weight", "down.weight")):
-            parameter.data.mul_(0.5)
-    return model
 
 
 def _padded(rows: list[Row], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:

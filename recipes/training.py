@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
@@ -94,8 +94,9 @@ class Training(Generic[M]):
         """What one thread does of a step."""
         rng = np.random.default_rng([self.ask.seed, self.step, place])
         loss, told = self.losses(rng, group)
-        unused = {"allow_unused": True, "materialize_grads": True}
-        found = torch.autograd.grad(loss, self.parameters, **unused)
+        found = torch.autograd.grad(
+            loss, self.parameters, allow_unused=True, materialize_grads=True
+        )
         return list(found), told
 
     def train_step(self, groups: Sequence[Group]) -> dict[str, float]:
@@ -174,6 +175,14 @@ class Training(Generic[M]):
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
 
+    def begin(self, folder: Path) -> None:
+        """Take the weights of a checkpoint that was shipped."""
+        found = load_file(folder / "model.safetensors")
+        with torch.no_grad():
+            for model in (self.model, self.average):
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(found[name])
+
     def export(self, folder: Path) -> None:
         """Write the averaged weights in half precision, as the package ships them."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,6 +214,7 @@ def options(description: str, *, lr: float) -> argparse.ArgumentParser:
     parser.add_argument("--test-every", type=float, default=300.0, help="seconds")
     parser.add_argument("--threads", type=int, default=2, help="a batch each")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--begin", type=Path, help="a checkpoint to start from")
     parser.add_argument("--export", type=Path, help="write the checkpoint here and stop")
     return parser
 
@@ -212,6 +222,8 @@ def options(description: str, *, lr: float) -> argparse.ArgumentParser:
 def run(training: Training[Any], ask: argparse.Namespace) -> None:
     """Continue a training, or write its checkpoint."""
     torch.set_num_threads(1)
+    if ask.begin:
+        training.begin(ask.begin)
     training.resume()
     if ask.export:
         training.export(ask.export)
