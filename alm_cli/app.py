@@ -27,6 +27,7 @@ from alm_cli.commands import (
     voices,
 )
 from alm_cli.commands.spellings import WhisperSpellings
+from alm_cli.deferred import defer_unused
 from alm_cli.errors import AlmError
 from alm_cli.jobs.interrupts import (
     BROKEN_PIPE,
@@ -126,6 +127,7 @@ def main() -> NoReturn:
     """Run `alm` as a program: with signals handled, and an end that waits for nobody."""
     handle_signals(end_at_once)
     completions.answer_shells()
+    defer_unused()
     try:
         app(prog_name="alm")
     except SystemExit as end:

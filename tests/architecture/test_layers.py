@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "alm_cli"
 LEVELS = (
-    {"values", "errors", "planning"},
+    {"values", "errors", "planning", "deferred"},
     {"files", "catalog", "music", "units"},
     {"nn", "checkpoints", "text", "runtime"},
     {"decoding"},

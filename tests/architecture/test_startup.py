@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,22 @@ def test_public_values_need_nothing_heavy() -> None:
     line = "import sys, alm_cli; alm_cli.Audio, alm_cli.Tokens; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
+
+
+def test_what_no_command_uses_of_torch_waits(tmp_path: Path) -> None:
+    out = str(tmp_path / "hello.wav")
+    command = [sys.executable, "-X", "importtime", "-m", "alm_cli", "speak", "hello", "-o", out]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stderr
+    traced = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    assert "torch" in traced
+    assert "torch._decomp" not in traced  # it would be the first to import this
+
+
+def test_what_waits_is_there_when_it_is_wanted() -> None:
+    line = (
+        "from alm_cli.deferred import UNUSED, defer_unused; defer_unused();"
+        "import sys, types, torch; late = sys.modules[UNUSED];"
+        "assert type(late) is not types.ModuleType;"
+        "assert late.register_meta; assert type(late) is types.ModuleType"
+    )
+    subprocess.run([sys.executable, "-c", line], check=True, timeout=60)
