@@ -104,7 +104,7 @@ class AlmMusic(Renderer):
         self.gather = nn.Linear(config.group * _CHANNELS * config.note_width, config.width)
         self.spread = nn.Conv1d(config.width, config.width, 5, padding=2)
         self.rooms = nn.Embedding(len(ROOMS), config.width)
-        # What frames have whose notes are not told.
+        # It has learnt what frames are like whose notes are not told.
         self.untold = nn.Parameter(torch.zeros(config.width))
 
     def events(self, notes: Sequence[Note]) -> Events:

@@ -69,6 +69,7 @@ class Renderer(nn.Module):
 
     vectors: Tensor
     scales: Tensor
+    untold: Tensor
 
     def __init__(
         self,
@@ -90,6 +91,8 @@ class Renderer(nn.Module):
         self.aim = Linear(width, books * latent, bias=True)
         # They begin as the vectors of the codebooks, so that likely codes are those nearby.
         self.heads = nn.ModuleList(Linear(latent, vocabulary, bias=True) for _ in range(books))
+        # The condition of steps of which nothing is told.
+        self.register_buffer("untold", torch.zeros(width), persistent=False)
         # The codebooks of the codec, each scaled to vectors of mean square 1.
         vectors = torch.zeros(books, vocabulary, latent)
         self.register_buffer("vectors", vectors, persistent=keeps_vectors)

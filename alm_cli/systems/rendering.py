@@ -181,7 +181,7 @@ class Rendering:
         model, state, most = self._model, State(), max(self._model.lags)
         tone = torch.cat([sketch.tone for sketch in sketches])
         if past.shape[2]:
-            nothing = tone.new_zeros(len(tone), past.shape[2], model.width)
+            nothing = model.untold.expand(len(tone), past.shape[2], -1)
             model.read(past, nothing, tone, state)
         longest = max(sketch.frames for sketch in sketches) + most
         # After its last frame there is nothing to be heard of a row.

@@ -30,6 +30,7 @@ def rendering(codec: Codec, window: int | None = None) -> Rendering:
         books=BOOKS, vocabulary=64, latent=8, width=WIDTH, depth=2, heads=2, window=window
     )
     model.vectors.normal_()
+    model.untold.normal_()
     for head in model.heads:
         head.weight.data.mul_(4)
     model.eval().requires_grad_(False)
@@ -56,6 +57,7 @@ def plainly(model: Renderer, wanted: Sketch) -> Tensor:
     for book in range(BOOKS):
         grid[book, book : book + known] = wanted.before[book]
     told = torch.zeros(1, total, WIDTH)
+    told[0, :known] = model.untold
     told[0, known : known + frames] = wanted.condition
     for step in range(known, total):
         inputs = torch.nn.functional.pad(grid[:, :step], (1, 0), value=-1)[None]
