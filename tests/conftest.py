@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-# Two threads however many cores there are, in this process and in those that tests start: tiny
-# tensors gain nothing from more, and a busy machine loses much. Before torch is imported.
-os.environ["OMP_NUM_THREADS"] = "2"
+# Two threads however many cores there are, in this process and in those that tests start, and one
+# where several processes share the tests (`pytest -n 2`): tiny tensors gain nothing from more, and
+# a busy machine loses much. Before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
