@@ -24,9 +24,12 @@ import numpy as np
 import torch
 import torchaudio.functional
 
+from alm_cli.errors import AlmError
 from alm_cli.systems.align import load_aligner
 from alm_cli.systems.speaker import Line, Speaker, load_speaker
+from alm_cli.systems.speech import Narrator, SpeechAsk, Work
 from alm_cli.systems.transcriber import load_transcriber
+from alm_cli.text.lines import cut
 from alm_cli.text.reading import read_aloud
 from recipes.alm_tts import VOICES
 from recipes.alm_tts_data import TEXTS, speak
@@ -126,12 +129,15 @@ def _said(voice: Source, text: str) -> np.ndarray:
 
 
 def ours_says(speaker: Speaker, voice: str) -> Callable[[str], np.ndarray]:
-    chosen = speaker.voice(voice)
+    """As `alm speak` says it: long texts in lines."""
+    narrator, ask = Narrator(speaker), SpeechAsk(voice=speaker.voice(voice), seed=1)
 
     def say(text: str) -> np.ndarray:
-        spoken = speaker.say([Line(text=read_aloud(text), voice=chosen, seed=1)])[0]
-        wave = torch.from_numpy(spoken.samples)
-        return np.asarray(torchaudio.functional.resample(wave, speaker.rate, RATE).numpy())
+        (speech,) = narrator.say([Work(cut([text], speaker.longest, read_aloud), ask)])
+        if isinstance(speech, AlmError):
+            raise speech
+        wave = torch.from_numpy(speech.samples)
+        return np.asarray(torchaudio.functional.resample(wave, speech.rate, RATE).numpy())
 
     return say
 
