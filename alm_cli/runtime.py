@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -98,6 +99,15 @@ def _left_in(folder: Path, limit: str, used: str, spare: str) -> list[int]:
         taken = int((folder / used).read_text(encoding="ascii")) - int(back)
         return [max(0, int((folder / limit).read_text(encoding="ascii")) - taken)]
     return []
+
+
+def give_back() -> None:
+    """Let the system have the memory that was let go of, where the C library (glibc) can.
+
+    Otherwise what large models leave behind while they are made smaller is kept for later.
+    """
+    with suppress(OSError, TypeError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

@@ -46,7 +46,8 @@ def load(
     `config.json` lies in the folder or beside the file; its `model_type` names the family. Where
     it does not, or is missing, the names and shapes of the tensors tell. The network is used for
     catalogued models only, and never when `offline`. A catalogued formula has no files to read.
-    The weights of a `mapped` model stay in its files: see `open_checkpoint`.
+    The weights of a `mapped` model stay in its files, of the number types that they have there:
+    see `open_checkpoint`. Whoever packs them one by one calls `eval` in the end.
     """
     card = _card(source)
     if card is not None and not card.source:
@@ -57,20 +58,29 @@ def load(
     checkpoint = open_checkpoint(path, mapped=mapped)
     family, raw = _described(card, path, checkpoint)
     config = _config(family, raw, checkpoint)
-    model = build(family, config, checkpoint)
+    model = build(family, config, checkpoint, as_stored=mapped)
     name = card.name if card else (path if path.is_dir() else path.parent).name
     return Loaded(model, config, checkpoint.sha256(), card, name)
 
 
-def build(family: Family, config: Any, checkpoint: Checkpoint) -> nn.Module:
-    """The model with the weights of a checkpoint; at no time are there two copies of them."""
+def build(
+    family: Family, config: Any, checkpoint: Checkpoint, *, as_stored: bool = False
+) -> nn.Module:
+    """The model with the weights of a checkpoint; at no time are there two copies of them.
+
+    They are float32, or parameters `as_stored`: then the model is not made ready by `eval` either,
+    which lays matrices that are used together side by side in memory.
+    """
     model, plan = _planned(family, config, checkpoint)
-    weights = {
-        step.target: _float(step.combine(*map(checkpoint.read, step.sources))) for step in plan
-    }
+    kept = {name for name, _ in model.named_parameters()} if as_stored else set()
+    weights: dict[str, Tensor] = {}
+    for step in plan:
+        made = step.combine(*map(checkpoint.read, step.sources))
+        weights[step.target] = made if step.target in kept else _float(made)
     model.load_state_dict(weights, assign=True)
     weights.clear()  # whoever lays them elsewhere lets go of them one by one
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False)
+    return model if as_stored else model.eval()
 
 
 def _planned(family: Family, config: Any, checkpoint: Checkpoint) -> tuple[nn.Module, list[Step]]:

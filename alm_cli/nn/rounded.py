@@ -6,12 +6,14 @@ reads one text has features of very different sizes, and time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 _LEAST = 1e-20
-_ROWS = 2048
+_ROWS = 256
 
 
 class RoundedLinear(nn.Module):
@@ -22,16 +24,18 @@ class RoundedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        rounded, scales = _rounded(weight)
+        rounded, scales = rounded_rows(weight)
         self.register_buffer("weight", rounded)
         self.register_buffer("scales", scales)
         self.bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., D] float32 -> [..., E]."""
-        return F.linear(x, self.weight.float(), None) * self.scales + (
-            0 if self.bias is None else self.bias
-        )
+        # Never much of the weights in float32.
+        weights, sizes = torch.split(self.weight, _ROWS), torch.split(self.scales, _ROWS)
+        parts = zip(weights, sizes, strict=True)
+        y = torch.cat([F.linear(x, some.float()) * scales for some, scales in parts], -1)
+        return y if self.bias is None else y + self.bias
 
 
 class RoundedEmbedding(nn.Module):
@@ -42,7 +46,7 @@ class RoundedEmbedding(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        rounded, scales = _rounded(weight)
+        rounded, scales = rounded_rows(weight)
         self.register_buffer("weight", rounded)
         self.register_buffer("scales", scales)
 
@@ -51,12 +55,32 @@ class RoundedEmbedding(nn.Module):
         return self.weight[ids].float() * self.scales[ids][..., None]
 
 
-def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """weight [E, D] -> whole numbers [E, D] up to 127, and by what each row is multiplied."""
-    scales, rounded = weight.new_empty(len(weight)), torch.empty(weight.shape, dtype=torch.int8)
-    # A large table would be in memory three times more.
-    for rows in torch.split(torch.arange(len(weight)), _ROWS):
-        some = slice(int(rows[0]), int(rows[-1]) + 1)
-        scales[some] = weight[some].abs().amax(1).clamp_(min=_LEAST).div_(127)
-        rounded[some] = (weight[some] / scales[some, None]).round_().to(torch.int8)
+def largest(rows: Tensor) -> Tensor:
+    """rows [E, D] -> [E], the size of the largest number of each."""
+    return rows.abs().amax(1)
+
+
+def rounded_rows(
+    weight: Tensor, size: Callable[[Tensor], Tensor] = largest
+) -> tuple[Tensor, Tensor]:
+    """weight [E, D] -> whole numbers [E, D] up to 127, and by what each row is multiplied.
+
+    What `size` tells of a row becomes 127. The weight may be of any number type and lie in a mapped
+    file: a few rows at a time are in memory.
+    """
+    scales, rounded = torch.empty(len(weight)), torch.empty(weight.shape, dtype=torch.int8)
+    for begin in range(0, len(weight), _ROWS):
+        some = slice(begin, begin + _ROWS)
+        rows = weight[some].float()
+        scales[some] = size(rows).clamp_(min=_LEAST).div_(127)
+        rounded[some] = (rows / scales[some, None]).round_().to(torch.int8)
     return rounded, scales
+
+
+def take_from_file(model: nn.Module) -> None:
+    """Bring what is not packed of a mapped model into memory, parameters as float32."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        wanted = torch.float32 if isinstance(tensor, nn.Parameter) else tensor.dtype
+        # Memory that torch has asked for itself can grow; files that are mapped cannot.
+        own = tensor.untyped_storage().resizable() and tensor.dtype == wanted
+        tensor.data = tensor.data if own else tensor.data.to(wanted, copy=True)

@@ -14,7 +14,7 @@ from alm_cli.nn.attention import Attention
 from alm_cli.nn.gated import RelativeBias
 from alm_cli.nn.llama import GatedMLP
 from alm_cli.nn.packed import pack_with
-from alm_cli.nn.rounded import RoundedEmbedding, RoundedLinear
+from alm_cli.nn.rounded import RoundedEmbedding, RoundedLinear, take_from_file
 from alm_cli.nn.transformer import MLP, Block, Transformer
 
 
@@ -73,13 +73,15 @@ class T5Encoder(nn.Module):
 
 
 def round_text(encoder: T5Encoder) -> None:
-    """Keep the weights of an encoder as 8-bit numbers; it computes in float32 as before."""
+    """Keep the weights of an encoder as 8-bit numbers; it computes in float32 as before.
+
+    They may lie in a mapped file until now.
+    """
     pack_with(encoder, RoundedLinear)
     table = cast(nn.Embedding, encoder.embedding).weight.data
     encoder.embedding = RoundedEmbedding(table)
-    for parameter in encoder.parameters():
-        # What is left may lie in a mapped file.
-        parameter.data = parameter.data.clone()
+    take_from_file(encoder)
+    encoder.eval()
 
 
 def _attention(spec: T5Spec) -> Attention:

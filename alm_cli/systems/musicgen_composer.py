@@ -26,10 +26,11 @@ from alm_cli.decoding.sampling import Sampling
 from alm_cli.errors import InputError, ModelError
 from alm_cli.lm.musicgen import MusicGen
 from alm_cli.nn.chroma import HOP, RATE
-from alm_cli.nn.rounded import RoundedEmbedding
+from alm_cli.nn.rounded import RoundedEmbedding, take_from_file
 from alm_cli.nn.t5 import round_text
-from alm_cli.runtime import inference
+from alm_cli.runtime import give_back, inference
 from alm_cli.systems.ahead import in_turn, one_core_each
+from alm_cli.systems.audiocraft_parts import CodecBeside, codec_beside, text_reader
 from alm_cli.systems.codec import Codec, CodecModel
 from alm_cli.systems.composer import Music, Piece, Samples
 from alm_cli.systems.followed import followed
@@ -51,24 +52,26 @@ _BEFORE_S = 2
 class MusicGenComposer:
     """A loaded MusicGen; nothing about it changes after loading."""
 
-    codec = _CODEC
     scores = False
 
     def __init__(
         self,
         model: MusicGen,
         text: T5Text,
-        codecs: Codecs,
+        codecs: Codecs | CodecBeside,
         name: str,
+        weights_sha256: str,
         cache: torch.dtype | None = None,
     ) -> None:
         """`cache` is the number type in which keys and values are kept, if another one."""
         config, codec = model.config, codecs.decoder
-        self.name, self.weights_sha256 = name, codec.weights_sha256
-        self.rate, self.channels = codec.rate, config.channels
+        self.name, self.weights_sha256 = name, weights_sha256
+        self.rate, self.channels, self.codec = codec.rate, config.channels, codec.name
         self.model, self._text, self._codecs = model, text, codecs
         self._device = model.decoder.norm.weight.device
-        window, stride = (round(s * codec.frame_rate) for s in (WINDOW_S, STRIDE_S))
+        # A model that was trained on other lengths goes on in windows of its own.
+        shares = (config.seconds, config.seconds * STRIDE_S / WINDOW_S)
+        window, stride = (round(s * codec.frame_rate) for s in shares)
         rate = RATE / HOP / codec.frame_rate
         self._engine = Engine(model, window=window, stride=stride, melody_rate=rate, cache=cache)
         self._before = window - stride
@@ -159,7 +162,8 @@ class MusicGenComposer:
             melody = None
             if piece.melody is not None:
                 # A piece of several windows hears more of the melody than one of them has.
-                melody = followed(piece.melody, max(WINDOW_S, piece.seconds)).to(self._device)
+                longest = max(self.model.config.seconds, piece.seconds)
+                melody = followed(piece.melody, longest).to(self._device)
             return Work(
                 words=self.model.memory(ids, torch.ones_like(ids)),
                 past=self._past(piece.past),
@@ -201,10 +205,10 @@ class MusicGenComposer:
     def _check_tokens(self, tokens: Tokens) -> None:
         """InputError: they are not what the model writes."""
         books = self.model.config.books // self.channels
-        if tokens.origin.codec != _CODEC or tokens.codebooks < books or not tokens.frames:
+        if tokens.origin.codec != self.codec or tokens.codebooks < books or not tokens.frames:
             raise InputError(
                 f"tokens of {tokens.origin.codec} with {tokens.codebooks} codebooks",
-                hint=f"{self.name} goes on from {_CODEC} with {books}",
+                hint=f"{self.name} goes on from {self.codec} with {books}",
             )
         if tokens.streams not in (1, self.channels):
             raise InputError(
@@ -219,7 +223,7 @@ class MusicGenComposer:
         notes = {"model": self.name, "seed": str(piece.seed), "text": piece.prompt}
         origin = spoken_origin(
             codec,
-            _CODEC,
+            codec.name,
             codec.weights_sha256,
             books=self.model.config.books // self.channels,
             length=self._samples(piece),
@@ -325,23 +329,42 @@ def composer(
     """A composer of a loaded MusicGen, from its card or from the folder or file `source`.
 
     `dtype` may also be "int8", for the weights on a processor; keys and values are bfloat16 then.
-    The codec stays in float32, and so does what the text encoder computes. ModelError: there is no
+    The codec stays in float32, and so does what the text encoder computes. In the layout of
+    AudioCraft both lie beside the weights: see `audiocraft_parts`. ModelError: there is no
     tokenizer, or the codec is missing. UsageError: there is no int8 here.
     """
     path = fetch(loaded.card) if loaded.card else Path(source).expanduser()
+    folder = path if path.is_dir() else path.parent
     model = cast(MusicGen, loaded.model)
-    text = load_t5_text(path if path.is_dir() else path.parent, model.config.text.vocabulary)
-    placed(model.decoder, device, dtype, steps=[model.decoder])
+    config = model.config
     if dtype == "int8":
-        round_text(model.text)
         tables = (cast(torch.nn.Embedding, table) for table in model.decoder.embeddings)
         model.decoder.embeddings = torch.nn.ModuleList(
             RoundedEmbedding(table.weight.data) for table in tables
         )
-    codecs = Codecs(model, path, loaded.weights_sha256, device)
+    placed(model.decoder, device, dtype, steps=[model.decoder])
+    if config.reader:
+        size, rounds = config.text.dimension, dtype == "int8"
+        model.text, text = text_reader(folder, config.reader, size, device, mapped=rounds)
+    else:
+        text = load_t5_text(folder, config.text.vocabulary)
+    if dtype == "int8":
+        round_text(model.text)
+        for part in (model.words, model.pitches):
+            if part is not None:
+                take_from_file(part)
+        give_back()
+    sha256 = loaded.weights_sha256
+    codecs: Codecs | CodecBeside
+    if config.reader:
+        books = (config.codes,) * (config.books // config.channels)
+        codecs = CodecBeside(codec_beside(folder, books, device))
+    else:
+        codecs = Codecs(model, path, sha256, device)
+    give_back()
     # Keys and values of half a minute are as large as the rounded weights.
     cache = torch.bfloat16 if dtype == "int8" else None
-    return MusicGenComposer(model.to(device), text, codecs, loaded.name, cache)
+    return MusicGenComposer(model.to(device).eval(), text, codecs, loaded.name, sha256, cache)
 
 
 def _whole(stream: Generator[Samples, None, Music]) -> Music:

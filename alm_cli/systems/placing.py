@@ -9,7 +9,8 @@ from torch import nn
 
 from alm_cli.errors import UsageError
 from alm_cli.nn.packed import pack_exactly, pack_int8
-from alm_cli.runtime import Model, dtype_of, place
+from alm_cli.nn.rounded import take_from_file
+from alm_cli.runtime import Model, dtype_of, give_back, place
 
 
 def number_of(dtype: str) -> tuple[torch.dtype, bool]:
@@ -25,16 +26,23 @@ def placed(
     Their weights are packed where that changes none of them. UsageError: no int8 here.
     """
     number, rounded = number_of(dtype)
+    if rounded:
+        return rounded_in_place(model, device)
     # Again for inference: that is when matrices that are used together are laid side by side.
     place(model, device, number).eval()
-    if rounded and device.type != "cpu":
-        raise UsageError("int8 is for processors", hint="--dtype float16")
-    if rounded:
-        pack_int8(model)
-        for parameter in model.parameters():
-            # What is left may lie in a mapped file.
-            parameter.data = parameter.data.clone()
-    else:
-        for part in steps:
-            pack_exactly(part)
+    for part in steps:
+        pack_exactly(part)
     return model
+
+
+def rounded_in_place(model: Model, device: torch.device) -> Model:
+    """The model with linear maps of 8 bits, whose weights may lie in a mapped file until now.
+
+    Layer by layer: at no time is more of the weights in memory. UsageError: no int8 here.
+    """
+    if device.type != "cpu":
+        raise UsageError("int8 is for processors", hint="--dtype float16")
+    pack_int8(model)
+    take_from_file(model)
+    give_back()
+    return model.eval()

@@ -19,9 +19,10 @@ from alm_cli.planning import KV_BYTES, LanguageModel
 from alm_cli.runtime import device_of, memory_left
 
 # Interpreter and torch, and what passes through a layer.
-_PROGRAM = 500_000_000
+_PROGRAM = 600_000_000
 # Attention of decoders, as transformers and audiocraft name what makes keys (and all three).
 _KEYS = re.compile(r"(?<!encoder\.)layers\.\d+\.self_attn\.(?:k_proj\.|in_proj_)weight$")
+_CODEC = "audio_encoder."
 # Frames a second of the codecs of published composers, how long they look back, and rows of a
 # piece: with the prompt and without.
 _FRAME_RATE, _WINDOW_S, _ROWS = 50.0, 30.0, 2
@@ -110,11 +111,13 @@ def _need(shapes: Mapping[str, Shape], dtype: str, seconds: float, pieces: int) 
         # Where linear maps are of 8 bits, keys and values are of 16.
         kv_dtype="bfloat16" if dtype == "int8" else dtype,
     )
+    # The codec within a checkpoint computes in float32, whatever the rest does.
+    codec = sum(prod(shape) for name, shape in shapes.items() if name.startswith(_CODEC))
     positions = ceil(min(seconds, _WINDOW_S) * _FRAME_RATE)
     return Need(
         # As float32, but for weights that are rounded out of the mapped file, one by one.
-        read=(1 if dtype == "int8" else 4) * weights,
-        kept=KV_BYTES[dtype] * weights,
+        read=(1 if dtype == "int8" else 4) * (weights - codec) + 4 * codec,
+        kept=KV_BYTES[dtype] * (weights - codec) + 4 * codec,
         cache=_ROWS * pieces * model.cache_bytes(positions),
     )
 

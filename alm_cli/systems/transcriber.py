@@ -144,13 +144,14 @@ def load_transcriber(
     rounded = dtype == "int8"
     place, number = device_of(device), dtype_of("float32" if rounded else dtype)
     set_threads(threads)
-    loaded = load(source)
+    # Weights that are rounded one by one need not be in memory as they were.
+    loaded = load(source, mapped=rounded)
     # By what they offer: the one kind need not load what the other is made of.
     if hasattr(loaded.model, "alignment_heads"):
         from alm_cli.systems.whisper_transcriber import Placement, whisper_transcriber
 
         where = Placement(device=place, dtype=number, int8=rounded, batch=batch)
-        small = None if draft is None else load(draft)
+        small = None if draft is None else load(draft, mapped=rounded)
         return whisper_transcriber(loaded, _files(loaded, source), where, small)
     if draft is not None:
         raise UsageError(f"{loaded.name} needs no draft", hint="a Whisper can take one")

@@ -15,8 +15,9 @@ import torch
 from alm_cli.checkpoints.load import Loaded
 from alm_cli.errors import UsageError
 from alm_cli.lm.whisper import Whisper
-from alm_cli.nn.packed import pack_exactly, pack_int8
+from alm_cli.nn.packed import pack_exactly
 from alm_cli.runtime import place
+from alm_cli.systems.placing import rounded_in_place
 from alm_cli.systems.shared_batches import SharedBatches, Ticket
 from alm_cli.systems.transcriber import Recording, TranscribeAsk, whole
 from alm_cli.systems.whisper_engine import Asked, Engine
@@ -325,12 +326,9 @@ def _check_draft(draft: Loaded, loaded: Loaded) -> None:
 
 def _placed(model: Whisper, where: Placement) -> Whisper:
     """The model where it computes, and as."""
+    if where.int8:
+        return rounded_in_place(model, where.device)
     # Again for inference: that is when matrices that are used together are laid side by side.
     model = place(model, where.device, where.dtype).eval()
-    if where.int8:
-        if where.device.type != "cpu":
-            raise UsageError("int8 is for processors", hint="--dtype float16")
-        pack_int8(model)
-    else:
-        pack_exactly(model.decoder)
+    pack_exactly(model.decoder)
     return model

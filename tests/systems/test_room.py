@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from alm_cli import runtime
 from alm_cli.errors import ModelError
@@ -41,6 +41,10 @@ def test_weights_and_caches_are_counted(checkpoint: Path) -> None:
     assert whole == Need(read=4 * weights, kept=4 * weights, cache=2 * cache)
     rounded = need_of(checkpoint, dtype="int8", seconds=2, pieces=3)
     assert rounded == Need(read=weights, kept=weights, cache=cache)
+    tensors = load_file(checkpoint / "model.safetensors")
+    save_file({**tensors, "audio_encoder.x": torch.zeros(7)}, checkpoint / "model.safetensors")
+    rounded = need_of(checkpoint, dtype="int8", seconds=2, pieces=3)
+    assert rounded == Need(read=weights + 28, kept=weights + 28, cache=cache)
     long = need_of(checkpoint, dtype="float32", seconds=30, pieces=1)
     assert need_of(checkpoint, dtype="float32", seconds=600, pieces=1) == long
 
@@ -66,7 +70,7 @@ def test_what_does_not_fit_is_refused_with_what_would(
     require_room(checkpoint, **many, seconds=30, pieces=1)
     # On a processor they are made one by one.
     require_room(checkpoint, **ask, seconds=30, pieces=4)
-    with pytest.raises(ModelError, match=r"needs about 0\.5 GB of memory, and 0\.5 GB") as caught:
+    with pytest.raises(ModelError, match=r"needs about 0\.6 GB of memory, and 0\.6 GB") as caught:
         require_room(checkpoint, **many, seconds=30, pieces=4)
     assert caught.value.exit_code == 3
     assert "--batch-size 1" in str(caught.value.hint) and "--duration 5" in str(caught.value.hint)
