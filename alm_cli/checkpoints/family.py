@@ -56,8 +56,8 @@ class Settings:
     `finish` then reports everything that is wrong at once.
     """
 
-    def __init__(self, raw: Mapping[str, object]) -> None:
-        self._raw = raw
+    def __init__(self, raw: Mapping[str, object], where: str = "config.json") -> None:
+        self._raw, self._where = raw, where
         self._used = set(_HARMLESS)
         self._problems: list[tuple[str, str]] = []
 
@@ -121,7 +121,7 @@ class Settings:
             more = [f"and {len(problems) - _MOST_TOLD} more"] * (len(problems) > _MOST_TOLD)
             told = [text for _, text in problems[:_MOST_TOLD]] + more
             raise SettingsError(
-                "config.json: " + "; ".join(told),
+                f"{self._where}: " + "; ".join(told),
                 hint="this version of alm cannot compute what these settings ask for",
                 keys=frozenset(key for key, _ in problems),
             )

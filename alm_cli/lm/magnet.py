@@ -7,7 +7,6 @@ codebooks, which hang on what is near, look at some tenths of a second only.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from alm_cli.checkpoints.audiocraft import audiocraft_settings
+from alm_cli.checkpoints.audiocraft_lm import (
+    CFG,
+    KIND,
+    LM,
+    ONLY,
+    STACKED,
+    TABLE,
+    UNUSED,
+    lm_keys,
+    reader_name,
+    text_features,
+)
 from alm_cli.checkpoints.family import Family, Settings
-from alm_cli.checkpoints.keymap import Shape, rename
+from alm_cli.checkpoints.keymap import Shape
 from alm_cli.checkpoints.split import SplitKeyMap
 from alm_cli.nn.attention import CrossAttention
 from alm_cli.nn.band import BandAttention
@@ -26,50 +37,26 @@ from alm_cli.nn.transformer import MLP
 
 Pair = tuple[Tensor, Tensor]  # keys and values
 
-_LM = "transformer_lm"
 _KIND = "transformer_lm_magnet"
-_T5 = "conditioners.description.t5"
-_TEXT = "condition_provider.conditioners.description.output_proj"
-_TABLE = "emb.0.weight"
 # What is read of the settings beside those of the three sections.
-_SECTIONS = (f"{_LM}.", "fuser.", "conditioners.description.")
+_SECTIONS = (f"{LM}.", "fuser.", "conditioners.description.")
 _SINGLE = frozenset({
     "channels", "compression_model_n_q", "dataset.segment_duration",
-    "interleave_stereo_codebooks.use", "lm_model", "masking.span_len",
+    "interleave_stereo_codebooks.use", KIND, "masking.span_len",
 })  # fmt: skip
-# How it was trained, how attention is computed, and what the program fills in from elsewhere.
-_UNUSED = frozenset({
-    *(f"{_LM}.{key}" for key in (
-        "attention_as_float32", "attention_dropout", "checkpointing",
-        "compression_model_framerate", "cross_attention", "custom", "depthwise_init", "dropout",
-        "emb_lr", "lr", "memory_efficient", "q_modeling", "segment_duration", "span_len",
-        "two_step_cfg", "weight_decay", "weight_init", "zero_bias_init",
-    )),
-    f"{_T5}", f"{_T5}.autocast_dtype", f"{_T5}.word_dropout",
-    "fuser.cross_attention_pos_emb_scale",
-})  # fmt: skip
+# What the program fills in from elsewhere.
+_FILLED = frozenset(
+    f"{LM}.{key}" for key in ("compression_model_framerate", "segment_duration", "span_len")
+)
 # What every published model has.
 _ONLY: Mapping[str, tuple[object, ...]] = {
-    **{f"{_LM}.{key}": (False,) for key in ("bias_attn", "bias_ff", "bias_proj", "causal")},
-    **{f"{_LM}.{key}": (False,) for key in ("qk_layer_norm", "qk_layer_norm_cross", "xpos")},
-    **{f"{_LM}.{key}": (None,) for key in ("layer_scale", "past_context")},
-    f"{_LM}.activation": ("gelu",),
-    f"{_LM}.kv_repeat": (1,),
-    f"{_LM}.max_period": (10_000,),
-    f"{_LM}.norm": ("layer_norm",),
-    f"{_LM}.norm_first": (True,),
-    f"{_LM}.positional_embedding": ("sin",),
-    f"{_LM}.positional_scale": (1,),
+    **ONLY,
+    f"{LM}.causal": (False,),
     "channels": (1,),
-    "compression_model_n_q": (None,),
-    "conditioners.description.model": ("t5",),
-    f"{_T5}.finetune": (False,),
-    f"{_T5}.normalize_text": (False,),
-    **{f"fuser.{key}": ([], None) for key in ("sum", "prepend", "input_interpolate")},
     "fuser.cross": (["description"],),
-    "fuser.cross_attention_pos_emb": (False,),
+    "fuser.prepend": ([], None),
     "interleave_stereo_codebooks.use": (False, None),
-    "lm_model": (_KIND,),
+    KIND: (_KIND,),
 }
 
 
@@ -96,32 +83,29 @@ class MagnetConfig:
     @classmethod
     def from_hub(cls, raw: Mapping[str, object]) -> MagnetConfig:
         """Read what `sniff` found; what this file does not build is an error."""
-        settings = Settings({key: raw[key] for key in raw.keys() - _UNUSED})
-        dimension = settings.number(f"{_LM}.dim", 1024)
-        heads = settings.number(f"{_LM}.num_heads", 16, most=256)
-        reach, name = raw.get(f"{_LM}.subcodes_context", 5), raw.get(f"{_T5}.name")
-        named = isinstance(name, str) and re.fullmatch(r"[\w./-]{1,80}", name) is not None
+        settings = Settings({key: raw[key] for key in raw.keys() - UNUSED - _FILLED}, CFG)
+        dimension = settings.number(f"{LM}.dim", 1024)
+        heads = settings.number(f"{LM}.num_heads", 16, most=256)
+        reach = raw.get(f"{LM}.subcodes_context", 5)
         near = type(reach) is int and -1 <= reach < 1_000_000
         config = cls(
             dimension=dimension,
             heads=heads,
-            layers=settings.number(f"{_LM}.num_layers", 24, most=256),
-            hidden=settings.number(f"{_LM}.hidden_scale", 4, most=64) * dimension,
-            books=settings.number(f"{_LM}.n_q", 4, most=64),
-            vocabulary=settings.number(f"{_LM}.card", 2048),
+            layers=settings.number(f"{LM}.num_layers", 24, most=256),
+            hidden=settings.number(f"{LM}.hidden_scale", 4, most=64) * dimension,
+            books=settings.number(f"{LM}.n_q", 4, most=64),
+            vocabulary=settings.number(f"{LM}.card", 2048),
             reach=reach if near and reach != -1 else None,  # type: ignore[arg-type]
             span=settings.number("masking.span_len", 3, most=1000),
             seconds=settings.number("dataset.segment_duration", 10, most=600),
-            text_encoder=str(name),
+            text_encoder=reader_name(settings, raw),
             text_dimension=settings.number("text_dimension", 768),
         )
-        settings.only(f"{_LM}.subcodes_context", reach)
-        settings.require(f"{_LM}.subcodes_context", near, "a whole number from -1")
-        settings.only(f"{_T5}.name", name)
-        settings.require(f"{_T5}.name", named, "the name of a T5")
+        settings.only(f"{LM}.subcodes_context", reach)
+        settings.require(f"{LM}.subcodes_context", near, "a whole number from -1")
         # Sines and cosines share the features, and need two of each.
         fits = dimension > 2 and dimension % heads == 0 == dimension % 2
-        settings.require(f"{_LM}.num_heads", fits, "a divisor of dim, which is even")
+        settings.require(f"{LM}.num_heads", fits, "a divisor of dim, which is even")
         # Sizes that the tensors do not have would fill the memory before anybody notices.
         settings.only("table", (config.vocabulary + 1, dimension))
         for key, supported in _ONLY.items():
@@ -207,48 +191,18 @@ def _positions(length: int, dimension: int, device: torch.device) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], -1)
 
 
-_LAYER = "transformer.layers.{i}"
-_PARTS = ("q", "k", "v")
-
-KEYS = SplitKeyMap(
-    {"in_proj_weight": _PARTS},
-    rename("emb.{i}.weight", "embeddings.{i}.weight"),
-    rename(f"{_TEXT}.{{part:weight,bias}}", "text.{part}"),
-    *(
-        rule
-        for theirs, ours in (("self_attn", "attention"), ("cross_attention", "cross"))
-        for rule in (
-            rename(
-                f"{_LAYER}.{theirs}.in_proj_weight.{{p:{','.join(_PARTS)}}}",
-                f"blocks.{{i}}.{ours}.{{p}}.weight",
-            ),
-            rename(f"{_LAYER}.{theirs}.out_proj.weight", f"blocks.{{i}}.{ours}.out.weight"),
-        )
-    ),
-    *(
-        rename(f"{_LAYER}.{theirs}.{{part:weight,bias}}", f"blocks.{{i}}.{ours}_norm.{{part}}")
-        for theirs, ours in (("norm1", "attention"), ("norm_cross", "cross"), ("norm2", "mlp"))
-    ),
-    rename(f"{_LAYER}.linear1.weight", "blocks.{i}.mlp.up.weight"),
-    rename(f"{_LAYER}.linear2.weight", "blocks.{i}.mlp.down.weight"),
-    rename("out_norm.{part:weight,bias}", "norm.{part}"),
-    rename("linears.{i}.weight", "heads.{i}.weight"),
-)
+KEYS = SplitKeyMap(STACKED, *lm_keys("", "text", "heads"))
 
 
 def sniff(shapes: Mapping[str, Shape], said: Mapping[str, object]) -> Mapping[str, object] | None:
     """The settings that a checkpoint of AudioCraft says of itself, if it is a MAGNeT."""
-    if _TABLE not in shapes:
+    if TABLE not in shapes:
         return None
     told = audiocraft_settings(said)
-    if told.get("lm_model") != _KIND:
+    if told.get(KIND) != _KIND:
         return None
     kept = {key: x for key, x in told.items() if key.startswith(_SECTIONS) or key in _SINGLE}
-    text = shapes.get(f"{_TEXT}.weight", ())
-    return kept | {
-        "table": tuple(shapes[_TABLE]),
-        "text_dimension": text[1] if len(text) > 1 else 0,
-    }
+    return kept | {"table": tuple(shapes[TABLE]), "text_dimension": text_features(shapes)}
 
 
 FAMILY = Family(MagnetConfig.from_hub, Magnet, KEYS, sniff)

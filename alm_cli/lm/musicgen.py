@@ -3,7 +3,8 @@
 T5 reads the words; a decoder listens to them and tells a code of each codebook at every step, each
 book one step after the one before. The forms that follow a melody do not listen while they go: they
 read the melody and the words first, as if these were what had been played before. The codec is in
-the checkpoint as well, but a model of its own: `alm_cli.systems.musicgen_composer` loads it.
+the checkpoint as well, but a model of its own: `alm_cli.systems.musicgen_composer` loads it. In the
+layout of AudioCraft neither the codec nor T5 is in there.
 """
 
 from __future__ import annotations
@@ -17,9 +18,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from alm_cli.checkpoints.audiocraft_lm import (
+    KIND,
+    STACKED,
+    lm_keys,
+    melody_keys,
+    musicgen_sizes,
+    sniff_musicgen,
+)
 from alm_cli.checkpoints.family import Family, Settings, SettingsError
 from alm_cli.checkpoints.generic import GENERIC, finish_section
-from alm_cli.checkpoints.keymap import KeyMap, drop, rename
+from alm_cli.checkpoints.keymap import drop, rename
+from alm_cli.checkpoints.split import SplitKeyMap
 from alm_cli.checkpoints.t5 import t5_keys, t5_sizes
 from alm_cli.nn.chroma import PITCHES
 from alm_cli.nn.guided import GuidedBlock, Pair, StepAttention, TextAttention
@@ -43,7 +53,9 @@ _TABLE = 1024
 class MusicGenConfig:
     """The architecture; `codes` are those of each of `books`, which are of so many `channels`.
 
-    `melody` is how many frames of one are read, 0 where none can be followed.
+    `melody` is how many frames of one are read, 0 where none can be followed; `seconds` are made at
+    a time. Where T5 is not in the checkpoint, it is that called `reader`, of which `text` has but
+    the dimension.
     """
 
     text: T5Spec
@@ -56,10 +68,15 @@ class MusicGenConfig:
     books: int
     channels: int
     melody: int
+    seconds: int = 30
+    reader: str = ""
 
     @classmethod
     def from_hub(cls, raw: Mapping[str, object]) -> MusicGenConfig:
-        """Read the published `config.json`; what this file does not build is an error."""
+        """Read the published `config.json`, or AudioCraft's settings; the unknown is an error."""
+        if KIND in raw:
+            sizes = musicgen_sizes(raw)
+            return cls(text=T5Spec(dimension=sizes.pop("text_dimension")), codec={}, **sizes)
         follows = raw.get("model_type") == _MELODY
         text, codec, decoder = (_section(raw, name) for name in _SECTIONS)
         settings = Settings({key: raw[key] for key in raw.keys() - _UNUSED - set(_SECTIONS)})
@@ -123,14 +140,20 @@ class Told:
 
 
 class MusicGen(nn.Module):
-    """Words [B, N] and a melody -> what is told; codes so far -> logits of the next."""
+    """Words [B, N] and a melody -> what is told; codes so far -> logits of the next.
+
+    A T5 that is not in the checkpoint is put into `text` by those who load it.
+    """
+
+    text: T5Encoder
 
     def __init__(self, config: MusicGenConfig) -> None:
         super().__init__()
         self.config = config
-        self.text = T5Encoder(config.text)
+        if not config.reader:
+            self.text = T5Encoder(config.text)
         wide = config.dimension
-        same = config.text.dimension == wide
+        same = config.text.dimension == wide and not config.reader
         self.words = None if same else Linear(config.text.dimension, wide)
         self.pitches = Linear(PITCHES, wide) if config.melody else None
         self.decoder = CodeDecoder(config)
@@ -255,7 +278,10 @@ _NORMS = {
     "final_layer_norm": "mlp_norm",
 }
 
-KEYS = KeyMap(
+KEYS = SplitKeyMap(
+    STACKED,
+    *lm_keys("decoder.", "words", "outputs"),
+    *melody_keys("pitches"),
     *t5_keys("text_encoder.", "text."),
     drop("audio_encoder.{name:*}"),  # another model
     rename(f"enc_to_dec_proj.{_OF}", "words.{of}"),
@@ -278,4 +304,4 @@ KEYS = KeyMap(
     rename("decoder.lm_heads.{k}.weight", "decoder.outputs.{k}.weight"),
 )
 
-FAMILY = Family(MusicGenConfig.from_hub, MusicGen, KEYS)
+FAMILY = Family(MusicGenConfig.from_hub, MusicGen, KEYS, sniff_musicgen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -19,18 +20,31 @@ from alm_cli.text.t5_text import T5Text, load_t5_text
 _CODEC = "compression_state_dict.bin"
 
 
+@dataclass(frozen=True)
+class CodecBeside:
+    """A codec of its own, which hears what is gone on from, too."""
+
+    decoder: Codec
+
+    @property
+    def encoder(self) -> Codec:
+        """The same."""
+        return self.decoder
+
+
 def text_reader(
-    folder: Path, name: str, dimension: int, device: torch.device
+    folder: Path, name: str, dimension: int, device: torch.device, *, mapped: bool = False
 ) -> tuple[T5Encoder, T5Text]:
     """The T5 called `name`, and its tokenizer: from a folder in `folder`, or from the catalogue.
 
-    ModelError: it is in neither, or its vectors are not of `dimension`.
+    `mapped` weights stay in their file, for those who round them. ModelError: it is in neither, or
+    its vectors are not of `dimension`.
     """
     near, card = _within(folder, name), T5_ENCODERS.get(Path(name).name)
     if near is not None and near.is_dir():
-        home, loaded = near, load(near)
+        home, loaded = near, load(near, mapped=mapped)
     elif card is not None:
-        home, loaded = fetch(card), load(card)
+        home, loaded = fetch(card), load(card, mapped=mapped)
     else:
         raise ModelError(f"{folder}: has no {name}", hint=f"put {name} of the hub there")
     found = loaded.model

@@ -71,7 +71,11 @@ def _decoded(path: Path, device: str) -> Iterator[tuple[Tokens, Audio]]:
         name = tokens.origin.codec
         # A path, too, may stand in a file that somebody sent.
         if all(card.name != name for card in CATALOG):
-            raise ModelError(f"{path}: made by {name!r}, which alm does not know")
+            raise ModelError(
+                f"{path}: made by {name!r}, which alm does not know",
+                hint=f"`alm decode {path} --model FOLDER --force` takes the folder of that codec"
+                + (", facebook/encodec_32khz of the hub" if name == "encodec-32khz" else ""),
+            )
         codecs[name] = codecs.get(name) or load_codec(name, device=device)
         audio = codecs[name].decode(tokens)
         if rate and audio.rate != rate:

@@ -117,9 +117,18 @@ def tokenizer(folder: Path) -> None:
 
 @torch.no_grad()
 def musicgens(
-    folder: Path, *, melody: bool = False, stereo: bool = False, wide: int = 32, half: bool = False
+    folder: Path,
+    *,
+    melody: bool = False,
+    stereo: bool = False,
+    wide: int = 32,
+    half: bool = False,
+    frames: int = 20,
 ) -> Pair:
-    """A pair; `half`: the decoder's weights are half floats, as the published ones are."""
+    """A pair; `half`: the decoder's weights are half floats, as the published ones are.
+
+    So many `frames` of a melody are read.
+    """
     from transformers import (
         MusicgenConfig,
         MusicgenForConditionalGeneration,
@@ -137,7 +146,7 @@ def musicgens(
     torch.manual_seed(7)
     if melody:
         theirs: Any = MusicgenMelodyForConditionalGeneration(
-            MusicgenMelodyConfig(**parts, chroma_length=20)
+            MusicgenMelodyConfig(**parts, chroma_length=frames)
         )
     else:
         theirs = MusicgenForConditionalGeneration(MusicgenConfig(**parts))
