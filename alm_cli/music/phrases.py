@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from alm_cli.music.genres import FASTEST_BPM, SLOWEST_BPM
 from alm_cli.music.score import TONICS
 from alm_cli.music.vocabulary import (
+    AS_WRITTEN,
     DENIES,
     EMPTY,
     ENDS_DENIAL,
@@ -197,7 +198,9 @@ class _Reader:
                 texts[0] = "very"
             if "" in texts:
                 continue
-            found = PHRASES.get(tuple(singular(text) for text in texts))
+            phrase = tuple(singular(text) for text in texts)
+            changed = phrase in AS_WRITTEN and phrase != tuple(texts)
+            found = None if changed else PHRASES.get(phrase)
             if found is None and count == 1:
                 found = next((PHRASES[(t,)] for t in _shorter(texts[0]) if (t,) in PHRASES), None)
             if found is not None:

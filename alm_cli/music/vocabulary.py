@@ -57,20 +57,26 @@ _GENRES = {
 }
 _NEAR_GENRES = {
     "rock": "metal, heavy metal, punk, punk rock, grunge, emo, hardcore",
-    "folk": "country, bluegrass, americana, world music, sea shanty, shanty",
-    "lofi": "hip hop, hiphop, boom bap, trip hop, triphop, downtempo, rap beat, trap",
-    "funk": "soul, soulful, r and b, rnb, gospel, afrobeat, ska, reggae, dub",
-    "electronic": "drum n bass, dnb, dubstep, hardstyle, garage, hyperpop",
+    "folk": "country, country and western, bluegrass, blue grass, americana, world music,"
+    "sea shanty, shanty",
+    "lofi": "hip hop, hiphop, jazz hop, boom bap, trip hop, triphop, downtempo, rap beat, trap",
+    "funk": "soul, soulful, r and b, rnb, gospel, afrobeat, afro beat, ska, reggae, dub, dancehall,"
+    "dance hall",
+    "electronic": "drum and bass, drum n bass, dnb, jungle, dubstep, dub step, hardstyle, garage,"
+    "hyperpop, future bass, bass music, big beat, breakbeat, break beat",
     "classical": "opera, operatic, choral, medieval, renaissance",
 }
 _INSTRUMENTS = {
     "piano": "piano, pianos, grand piano, upright piano, acoustic piano, pianoforte, pianist",
-    "electric piano": "electric piano, e piano, rhodes, wurlitzer, wurli, fender rhodes, epiano",
+    "electric piano": "electric piano, e piano, rhodes, wurlitzer, wurli, fender rhodes, epiano,"
+    "electronic piano",
     "vibraphone": "vibraphone, vibraharp",
-    "organ": "organ, hammond, hammond organ, organist",
+    "organ": "organ, hammond, hammond organ, organist, electric organ, electronic organ",
     "guitar": "guitar, acoustic guitar, nylon guitar, classical guitar, spanish guitar, guitarist,"
-    "fingerpicked guitar, nylon string guitar, fingerpicking, gtr",
-    "bass": "bass, bass guitar, electric bass, bassline, bass line, bassist, basses",
+    "fingerpicked guitar, nylon string guitar, fingerpicking, gtr, steel string guitar,"
+    "steel string acoustic guitar, six string guitar, 6 string guitar",
+    "bass": "bass, bass guitar, electric bass, electric bass guitar, bassline, bass line, bassist,"
+    "basses",
     "strings": "string, strings, string section, string ensemble, string orchestra",
     "trumpet": "trumpet, trumpeter",
     "saxophone": "saxophone, sax, saxes, saxophonist, alto sax, alto saxophone",
@@ -79,37 +85,49 @@ _INSTRUMENTS = {
     "arpeggiated synth",
     "pad": "pad, synth pad, warm pad, ambient pad, pad synth",
     DRUMS: "drum, drums, percussion, beat, drummer, drum kit, drumkit, drum set, kit, percussive,"
-    "drum beat, kick, kick drum, snare, hi hat, hihat, cymbal, drumming",
+    "drum beat, kick, kick drum, bass drum, double bass drum, snare, snare drum, hi hat, hihat,"
+    "cymbal, drumming",
 }
 _NEAR_INSTRUMENTS = {
     "piano": "harpsichord, clavichord, keyboard, keys, toy piano, celesta, harp",
     "vibraphone": "marimba, xylophone, glockenspiel, bell, music box, chime, kalimba,"
-    "tubular bells, steel drum, steelpan, handpan",
-    "organ": "accordion, harmonica, church organ, pipe organ, harmonium, bandoneon, melodica",
-    "guitar": "electric guitar, distorted guitar, steel guitar, 12 string guitar, guitar riff,"
+    "tubular bells, steel drum, steel pan, steelpan, handpan, thumb piano, glass harmonica,"
+    "bell choir",
+    "organ": "accordion, harmonica, church organ, pipe organ, harmonium, bandoneon, melodica,"
+    "mouth organ, mouth harp, blues harp",
+    "guitar": "electric guitar, distorted guitar, steel guitar, pedal steel guitar, pedal steel,"
+    "lap steel guitar, lap steel, 12 string guitar, twelve string guitar, 7 string guitar,"
+    "seven string guitar, guitar riff,"
     "ukulele, banjo, mandolin, lute, sitar, oud, koto, slide guitar, jazz guitar, clean guitar",
-    "bass": "double bass, upright bass, acoustic bass, contrabass, synth bass, bass synth,"
+    "bass": "double bass, upright bass, acoustic bass, acoustic bass guitar, string bass,"
+    "contrabass, synth bass, bass synth,"
     "sub bass, 808",
-    "strings": "violin, viola, cello, fiddle, violins, cellos, celli, string quartet, violinist,"
-    "cellist, erhu",
+    "strings": "violin, viola, cello, fiddle, violins, cellos, celli, string quartet, string trio,"
+    "string quintet, string sextet, violinist, cellist, erhu, bass viol",
     "trumpet": "brass, trombone, french horn, horn, tuba, cornet, flugelhorn, brass section, bugle,"
-    "brass band, brass quintet, horn section",
-    "saxophone": "tenor sax, tenor saxophone, baritone sax, bari sax, soprano sax, reeds",
-    "flute": "clarinet, oboe, bassoon, recorder, piccolo, pan flute, panpipe, whistle, tin whistle,"
-    "woodwind, woodwinds, ocarina, shakuhachi, bagpipe",
-    "pad": "choir, drone, theremin",
+    "brass band, brass quintet, brass quartet, brass trio, horn section, bass trombone, bass tuba",
+    "saxophone": "tenor sax, tenor saxophone, baritone sax, baritone saxophone, bari sax,"
+    "soprano sax,"
+    "soprano saxophone, bass sax, bass saxophone, reeds",
+    "flute": "clarinet, oboe, bassoon, recorder, piccolo, pan flute, panpipe, pan pipe, whistle,"
+    "tin whistle,"
+    "alto flute, bass flute, bass clarinet, english horn, cor anglais, basset horn, woodwind,"
+    "woodwinds, ocarina, shakuhachi, bagpipe",
+    "pad": "choir, drone, theremin, synth string, string synth, string pad, choir pad",
     DRUMS: "conga, bongo, tabla, djembe, drum machine, tambourine, shaker, timpani, taiko, clap,"
-    "hand drum, cajon, maracas, brushes",
+    "hand drum, cajon, maracas, brushes, electronic drum, electric drum, synth drum, 808 drum,"
+    "808 kick, electronic drum kit",
 }
 _SEVERAL_INSTRUMENTS = {
     ("lead", "pad"): "synth, synthesizer, synthesiser",
     ("strings", "flute", "trumpet"): "orchestra, orchestral, symphonic, symphony, philharmonic,"
     "symphony orchestra",
-    ("bass", DRUMS): "rhythm section",
+    ("bass", DRUMS): "rhythm section, drum and bass guitar",
     ("trumpet", "saxophone", "piano", "bass", DRUMS): "big band",
 }
 _MOODS = {
-    "calm": "calm, calming, peaceful, relax, relaxed, relaxing, chill, chilled, chilled out,"
+    "calm": "calm, calming, peaceful, relax, relaxed, relaxing, chill, chill out, chilled,"
+    "chilled out,"
     "mellow, soft, gentle, soothing, quiet, tranquil, serene, laid back, meditative, sleepy,"
     "restful, easygoing, easy going, tender, delicate, lullaby, placid, bedtime, unhurried, cozy",
     "happy": "happy, joyful, joyous, cheerful, cheery, upbeat, bright, sunny, merry, glad, jolly,"
@@ -185,7 +203,8 @@ _SECTIONS = {
 # How many play, 1 also where more are named; 0 is as many as usually play at most.
 _GROUPS = {
     0: "band, full band, group, ensemble, combo, big band, full ensemble",
-    1: "solo, unaccompanied, alone, soloist, string quartet, brass quintet, brass band",
+    1: "solo, unaccompanied, alone, soloist, string quartet, string trio, string quintet,"
+    "string sextet, brass quintet, brass quartet, brass trio, brass band",
     2: "duo, duet, pair",
     3: "trio",
     4: "quartet",
@@ -249,6 +268,11 @@ def _phrases() -> dict[tuple[str, ...], tuple[Meaning, ...]]:
     return {phrase: tuple(meanings) for phrase, meanings in found.items()}
 
 
+# These are something else in the plural: "drums and bass" are two instruments, as in sloppy lists
+# "bass drums" are.
+AS_WRITTEN = frozenset(
+    tuple(phrase.split()) for phrase in ("drum and bass", "bass drum", "double bass drum")
+)
 # Words that are not what they are without their last letter.
 _NO_PLURALS = frozenset({"blues", "keys", "minus", "sans", "reeds", "brushes"})
 

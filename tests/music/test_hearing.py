@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from alm_cli.music.compose import compose
+from alm_cli.music.genres import GENRES
 from alm_cli.music.hearing import key_in, key_of, pulse_in, pulse_of
 from alm_cli.music.score import DRUMS, Note
+from alm_cli.music.words import read_prompt
 from alm_cli.values import Audio
 from tests.music.tones import recording
 
@@ -43,6 +48,27 @@ def test_the_pulse_of_clicks_is_found(bpm: float) -> None:
     heard = pulse_in(recording(clicks(bpm), 12.0))
     assert heard.bpm == pytest.approx(bpm, rel=0.01)
     assert heard.first_s == pytest.approx(0.2, abs=0.04)
+
+
+@pytest.mark.parametrize("bpm", [66, *range(72, 181, 12)])
+def test_the_pulse_of_bare_beats_is_found(bpm: float) -> None:
+    """Slower ones are as much half beats of twice the tempo."""
+    beats = [note for note in clicks(bpm) if note.velocity == 1]
+    assert pulse_of(beats).bpm == pytest.approx(bpm, rel=0.002)
+    assert pulse_in(recording(beats, 12.0, 8_000)).bpm == pytest.approx(bpm, rel=0.01)
+
+
+def test_the_pulse_of_composed_music_is_mostly_the_one_it_has() -> None:
+    """At tempi that are usual in the genre; slow ones are not taken for twice as fast."""
+    found = {}
+    for genre, usual in GENRES.items():
+        low, high = usual.bpm
+        for seed, bpm in enumerate(np.linspace(low, high, 3).round()):
+            tags = replace(read_prompt(genre, seed).tags, bpm=float(bpm), meter="4/4")
+            heard = pulse_of(compose(tags, 20.0, seed).notes).bpm
+            found[genre, float(bpm)] = heard == pytest.approx(bpm, rel=0.02)
+    slow = [right for (_, bpm), right in found.items() if bpm < 80]
+    assert sum(found.values()) >= 0.75 * len(found) and sum(slow) >= 0.4 * len(slow), found
 
 
 def test_of_long_recordings_the_end_counts() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alm_cli.music.genres import GENRES, MOODS
+from alm_cli.music.phrases import said_in
 from alm_cli.music.score import DRUMS, MODES, NAMES, TONICS, Tags
 from alm_cli.music.vocabulary import PHRASES
 from alm_cli.music.words import read_prompt
@@ -20,6 +21,7 @@ def tags(prompt: str, seed: int = 0) -> Tags:
     return read_prompt(prompt, seed).tags
 
 
+KINDS = ("genre", "instruments", "mood")
 TEMPLATES = (
     "{mood} {genre} for {instruments} in {key}, {bpm} bpm",
     "{bpm}bpm, {key}, {instruments}, {mood}, {genre}",
@@ -375,6 +377,48 @@ PARTS = ["calm", "jazz", "piano", "in G minor", "80 bpm", "3/4", "sparse", "intr
 @given(st.permutations(PARTS))
 def test_order_does_not_matter(parts: list[str]) -> None:
     assert tags(", ".join(parts)) == tags(", ".join(PARTS))
+
+
+@pytest.mark.parametrize(
+    ("names", "genre", "instruments"),
+    [
+        ("drum and bass; Drum & Bass; drum'n'bass; drum n bass; future bass", "electronic", ()),
+        ("rock and roll; rock & roll; Rock'n'Roll", "rock", ()),
+        ("rhythm and blues", "blues", ()),
+        ("hip hop; hip-hop; jazz hop", "lofi", ()),
+        ("country and western; bluegrass; blue grass", "folk", ()),
+        ("dance hall", "funk", ()),
+        ("drums and bass; bass drums; drum and bass guitar", None, ("bass", DRUMS)),
+        ("bass drum; double bass drum; snare drum; electronic drums; 808 drums", None, (DRUMS,)),
+        ("bass guitar; electric bass guitar; acoustic bass guitar; string bass", None, ("bass",)),
+        ("steel guitar; pedal steel; twelve-string guitar; steel-string guitar", None, ("guitar",)),
+        ("french horn; bass trombone; bass tuba; brass quartet", None, ("trumpet",)),
+        ("english horn; bass clarinet; bass flute", None, ("flute",)),
+        ("bass saxophone; baritone saxophone", None, ("saxophone",)),
+        ("string quartet; string trio; bass viol", None, ("strings",)),
+        ("steel drums; thumb piano; glass harmonica", None, ("vibraphone",)),
+        ("electronic piano", None, ("electric piano",)),
+        ("mouth organ; blues harp; electronic organ", None, ("organ",)),
+        ("synth strings; string pad", None, ("pad",)),
+        ("synth bass", None, ("bass",)),
+    ],
+)
+def test_the_longest_name_counts_and_not_the_names_in_it(
+    names: str, genre: str | None, instruments: tuple[str, ...]
+) -> None:
+    for name in names.split("; "):
+        said, unknown = said_in(name)
+        found = {kind: [s.meaning.value for s in said if s.meaning.kind == kind] for kind in KINDS}
+        if genre is not None:
+            assert found["genre"] == [genre], name
+        players = {p for value in found["instruments"] if isinstance(value, tuple) for p in value}
+        assert players == set(instruments), name
+        assert not unknown and not found["mood"], name
+
+
+def test_a_name_within_an_unknown_one_is_heard_and_the_rest_is_told() -> None:
+    reading = read_prompt("viola da gamba with zither", 0)
+    assert reading.unheeded == ("da", "gamba", "zither")
 
 
 def test_choices_never_change() -> None:
