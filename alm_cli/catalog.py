@@ -9,8 +9,8 @@ from typing import Literal
 from alm_cli.errors import ModelError
 
 # A decoder reads the tokens of a codec and makes none; a recogniser writes down speech, a speaker
-# says text.
-Task = Literal["codec", "decoder", "recogniser", "speaker", "composer"]
+# says text. A part has no use by itself.
+Task = Literal["codec", "decoder", "recogniser", "speaker", "composer", "part"]
 
 _SAFETENSORS = ("config.json", "*.safetensors", "*.safetensors.index.json")
 _ASSET = "asset:"
@@ -25,7 +25,8 @@ class ModelCard:
     `parameters` counts the weights in use; `vocabularies` is empty for features, of which there
     are `dimension` a frame; `strides` are those of `Origin`. `model_types` are those of config.json
     files that the family reads, by default its own name. Not everything may be done with the
-    weights of a `restricted` model: `licence` says what, and has to be accepted once.
+    weights of a `restricted` model: `licence` says what, and has to be accepted once. `needs` are
+    the names of the models without which this one does not work.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ModelCard:
     strides: tuple[int, ...] = ()
     model_types: tuple[str, ...] = ()
     restricted: bool = False
+    needs: tuple[str, ...] = ()
 
     @property
     def asset(self) -> str | None:
@@ -227,6 +229,7 @@ CATALOG = (
         frame_rate=75.0,
         vocabularies=(1024,) * 16,
         files=("pytorch_model.bin",),
+        needs=("encodec-24khz",),
     ),
     ModelCard(
         name="speechtokenizer",
@@ -635,6 +638,7 @@ CATALOG = (
         vocabularies=(),
         dimension=80,
         files=("config.json", "pytorch_model.bin", "spm_char.model"),
+        needs=("speecht5-hifigan",),
     ),
     *(
         ModelCard(
@@ -700,6 +704,7 @@ CATALOG = (
         vocabularies=(1024,) * 9,
         # Not the same twice more, as pytorch_model.bin and dia-v1.pth.
         files=("config.json", "model-*.safetensors", "model.safetensors.index.json"),
+        needs=("dac-44khz",),
     ),
     *(
         ModelCard(
@@ -752,10 +757,10 @@ CATALOG = (
     ),
 )
 
-# What makes a wave of the spectra of speecht5; it comes with that, and has no use by itself.
+# What makes a wave of the spectra of speecht5.
 SPEECHT5_VOCODER = ModelCard(
     name="speecht5-hifigan",
-    task="speaker",
+    task="part",
     family="alm_cli.lm.hifigan",
     source="microsoft/speecht5_hifigan@bb6f429406e86a9992357a972c0698b22043307d",
     note="the vocoder of speecht5",
@@ -772,7 +777,7 @@ SPEECHT5_VOCODER = ModelCard(
 T5_ENCODERS = {
     name: ModelCard(
         name=name,
-        task="composer",
+        task="part",
         family="alm_cli.encoders.t5",
         # The heads of the main branches since 2023 and 2024.
         source=f"google-t5/{name}@{revision}",
@@ -799,10 +804,11 @@ _UNLISTED = (
 
 
 def find_card(name: str) -> ModelCard:
-    """The card of a model; a ModelError suggests the nearest names."""
+    """The card of a model or of a part of one; a ModelError suggests the nearest names."""
     cards = {card.name: card for card in CATALOG}
-    if name in cards:
-        return cards[name]
+    parts = {card.name: card for card in (SPEECHT5_VOCODER, *T5_ENCODERS.values())}
+    if name in cards or name in parts:
+        return cards.get(name) or parts[name]
     wanted = name.lower()
     near = [known for known in cards if known.startswith(wanted)] if wanted else []
     near = near or get_close_matches(wanted, cards) or list(cards)

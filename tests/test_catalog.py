@@ -24,6 +24,7 @@ def test_a_card_is_complete(card: ModelCard) -> None:
     assert bool(card.parameters) == bool(card.source)
     assert card.frame_rate > 0
     assert find_card(card.name) is card
+    assert all(find_card(name).source and not find_card(name).needs for name in card.needs)
     assert isinstance(import_module(card.family).FAMILY, Family)
 
 

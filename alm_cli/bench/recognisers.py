@@ -85,13 +85,6 @@ class Recognition:
     warm_up: int = 1
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def rows(self, recognisers: Sequence[Recogniser]) -> list[dict[str, Cell]]:
-        """A row for each, of all recordings."""
-        trial = Trial(self, recognisers)
-        for one in self.recordings:
-            trial.hear(one)
-        return trial.rows()
-
     def cold(self, model: str) -> dict[str, Cell]:
         """`alm transcribe` of the longest recording in a process of its own."""
         longest = max(self.recordings, key=lambda one: one.audio.seconds)

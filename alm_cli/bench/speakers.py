@@ -22,16 +22,6 @@ class Speaking(HeardBench):
 
     voice: str | None = None
 
-    def rows(self, speakers: Sequence[tuple[str, Speaker, float]]) -> list[dict[str, Cell]]:
-        """A row for each (name, speaker, seconds to load), of all texts.
-
-        InputError: a speaker cannot say a text, or said nothing.
-        """
-        trial = Trial(self, speakers)
-        for text in self.texts:
-            trial.say(text)
-        return trial.rows()
-
     def cold(self, model: str) -> dict[str, Cell]:
         longest = max(self.texts, key=len)
         voice = [] if self.voice is None else ["--voice", self.voice]

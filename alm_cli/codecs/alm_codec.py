@@ -13,10 +13,12 @@ driver trims them from the start and feeds as many zeros after the end.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
+from threading import Lock
 
+import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from alm_cli.checkpoints.family import Family, Settings
@@ -93,6 +95,10 @@ class Renderer(nn.Module):
         return wave
 
 
+# Of several threads that decode at once, one makes what all of them use.
+_doubling = Lock()
+
+
 class AlmCodec(nn.Module):
     """wave -> codes -> wave, causal, any chunking."""
 
@@ -117,6 +123,7 @@ class AlmCodec(nn.Module):
         self.project = nn.Linear(self.enter.in_features * config.group, config.latent)
         self.quantizer = ResidualVQ(config.codebooks, config.vocabulary, config.latent)
         self.renderer = Renderer(config)
+        self._doubled: tuple[list[tuple[Tensor, int]], Renderer] | None = None
 
     def latents(self, wave: Tensor, state: State | None = None) -> Tensor:
         """wave [B, 1, T] -> latents before quantisation [B, D, ceil(T / hop)]."""
@@ -142,15 +149,32 @@ class AlmCodec(nn.Module):
     def decode(self, codes: Tensor, state: State | None = None) -> Tensor:
         """codes [B, K, F] -> wave [B, 1, F * hop]."""
         # In double precision, because the phases rest on decisions that rounding must not change.
-        doubles = self._doubles() if state is None else state.get(self, self._doubles)
+        renderer = self._double() if state is None else state.get(self, self._double)
         if state is not None:
-            state.put(self, doubles)  # made once a stream, not once a block
-        latents = self.quantizer.decode(codes).double()
-        wave: Tensor = functional_call(self.renderer, doubles, (latents, state))
+            state.put(self, renderer)  # asked for once a stream, not once a block
+        wave: Tensor = renderer(self.quantizer.decode(codes).double(), state)
         return wave.float()
 
-    def _doubles(self) -> dict[str, Tensor]:
-        return {name: weight.double() for name, weight in self.renderer.state_dict().items()}
+    def _double(self) -> Renderer:
+        """The renderer with weights in double precision, anew where its own moved or changed."""
+        weights = self.renderer.state_dict()
+        traces = [_trace(weight) for weight in weights.values()]
+        with _doubling, torch.inference_mode(False):
+            if self._doubled is None or traces != [(w.data_ptr(), v) for w, v in self._doubled[0]]:
+                double = deepcopy(self.renderer).requires_grad_(False).eval()
+                doubles = {name: weight.double() for name, weight in weights.items()}
+                double.load_state_dict(doubles, assign=True)
+                # The weights are kept, so that nothing else can come to lie in their place.
+                kept = [
+                    (w, version) for w, (_, version) in zip(weights.values(), traces, strict=True)
+                ]
+                self._doubled = kept, double
+            return self._doubled[1]
+
+
+def _trace(weight: Tensor) -> tuple[int, int]:
+    """Where a weight lies, and how often it was changed there."""
+    return weight.data_ptr(), 0 if weight.is_inference() else weight._version
 
 
 # Our own files use our own names.

@@ -53,6 +53,7 @@ _LABELS = {
     "weights_sha256": ("weights", ""),
     "source": ("source", ""),
     "licence": ("licence", ""),
+    "needs": ("needs", ""),
     "restricted": ("restricted", ""),
     "voices": ("voices", ""),
     "longest": ("longest line", "characters"),
@@ -131,7 +132,8 @@ def card_rate(card: ModelCard, codebooks: int | None = None) -> TokenRate:
 def card_facts(card: ModelCard) -> Facts:
     """A catalogued model."""
     # What recognisers write is text, however they write it.
-    tokens = card.task != "recogniser"
+    tokens = card.task not in ("recogniser", "part")
+    others = map(find_card, card.needs)
     return {
         "kind": card.task if card.task in ("recogniser", "speaker", "composer") else "model",
         "name": card.name,
@@ -141,6 +143,7 @@ def card_facts(card: ModelCard) -> Facts:
         "parameters": card.parameters,
         "source": card.source or "a formula, without weights",
         "licence": card.licence,
+        **({"needs": ", ".join(f"{o.name} ({o.licence})" for o in others)} if card.needs else {}),
         **({"restricted": _restriction(card)} if card.restricted else {}),
     }
 

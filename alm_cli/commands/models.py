@@ -68,15 +68,17 @@ def show(name: Name, json: options.Json = False) -> None:
 
 @app.command("pull")
 def pull(name: Name, accept_license: sound_options.AcceptLicense = False) -> None:
-    """Fetch the files of a model, so that it works without a network."""
+    """Fetch the files of a model and of those it needs, so that it works without a network."""
     from alm_cli.checkpoints.fetch import fetch
     from alm_cli.checkpoints.licences import accept, require
 
-    card = _with_files(name)
-    if accept_license:
-        accept(card)
-    require(card)
-    typer.echo(fetch(card))
+    cards = [_with_files(name)]
+    cards += map(find_card, cards[0].needs)
+    for card in cards:
+        if accept_license:
+            accept(card)
+        require(card)
+    typer.echo([fetch(card) for card in cards][0])
 
 
 @app.command("path")

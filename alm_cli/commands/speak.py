@@ -14,7 +14,7 @@ from alm_cli.commands import sound_options as common
 from alm_cli.commands import speak_options as own
 from alm_cli.commands.given_texts import given_text
 from alm_cli.commands.speaking import Speaking
-from alm_cli.commands.speech_settings import Settings
+from alm_cli.commands.speech_settings import Settings, own_settings
 from alm_cli.commands.targets import Target, check_stdout, target_of
 from alm_cli.commands.transcribe_options import DEFAULT_MODEL as RECOGNISER
 from alm_cli.errors import UsageError
@@ -40,6 +40,7 @@ def speak(
     markup: own.Markup = "auto",
     strict: own.Strict = False,
     as_written: own.AsWritten = False,
+    set_: own.Own = None,
     format: common.Format = None,
     stream: own.Stream = False,
     batch: own.BatchFile = None,
@@ -76,6 +77,7 @@ def speak(
         markup=markup,
         strict=strict,
         as_written=as_written,
+        own=own_settings(set_ or ()),
         format=format,
         stream=stream or target.output is None,
         timestamps=_timestamps(timestamps, target),

@@ -72,6 +72,16 @@ AsWritten = Annotated[
     bool,
     typer.Option("--as-written", help="Give the model the text as it is: no numbers in words."),
 ]
+Own = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A setting that only this model has, as rules=transformers of bark; any other name is"
+        " answered with those that there are.",
+        show_default=False,
+    ),
+]
 Stream = Annotated[bool, typer.Option("--stream", help="Write while the model still speaks.")]
 BatchFile = Annotated[
     str | None,

@@ -29,7 +29,17 @@ class Speaking(Making["Work", "Speech"]):
     """The work of one `alm speak`: texts, how and where to say them."""
 
     command, noun, what = "speak", "speech", "text"
-    noted = ("seed", "rtf", "voice", "model", "weights_sha256", "rate", "verified", "outputs")
+    noted = (
+        "seed",
+        "rtf",
+        "voice",
+        "set",
+        "model",
+        "weights_sha256",
+        "rate",
+        "verified",
+        "outputs",
+    )
     settings: Settings
 
     def __init__(
@@ -48,7 +58,11 @@ class Speaking(Making["Work", "Speech"]):
         if settings.accept_license:
             accept_by_name(settings.model)
         return load_speaker(
-            settings.model, device=settings.device, dtype=settings.dtype, threads=settings.threads
+            settings.model,
+            device=settings.device,
+            dtype=settings.dtype,
+            threads=settings.threads,
+            own=settings.own,
         )
 
     @cached_property
@@ -151,6 +165,7 @@ class Speaking(Making["Work", "Speech"]):
             "model": self.speaker.name,
             "weights": self.speaker.weights_sha256,
             "program": __version__,
+            **self._own,
         }
 
     def stream(self, task: Task, record: Record, work: Work) -> None:
@@ -176,7 +191,14 @@ class Speaking(Making["Work", "Speech"]):
             "weights_sha256": self.speaker.weights_sha256,
             "voice": record.asked.get("voice", self.settings.voice),
             "seed": record.asked.get("seed", self.seed),
+            **self._own,
         }
+
+    @property
+    def _own(self) -> dict[str, str]:
+        """The settings of the model's own, where any are given."""
+        given = ",".join(f"{name}={value}" for name, value in sorted(self.settings.own.items()))
+        return {"set": given} if given else {}
 
     def _describe(
         self, task: Task, record: Record, pieces: Sequence[Said], rate: int, wall_s: float

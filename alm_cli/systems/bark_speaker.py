@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from alm_cli.checkpoints.fetch import fetch
 from alm_cli.checkpoints.load import Loaded, build, load
-from alm_cli.checkpoints.parts import part_of
+from alm_cli.checkpoints.parts import contents_sha256, part_of
 from alm_cli.checkpoints.reader import open_checkpoint
 from alm_cli.codecs.encodec import FAMILY as ENCODEC
 from alm_cli.errors import InputError
@@ -41,6 +41,7 @@ from alm_cli.values import Audio
 
 Samples = NDArray[np.float32]
 Rules = Literal["suno", "transformers"]
+SETTINGS = {"rules": get_args(Rules)}
 
 _CODEC = "encodec-24khz"
 # Who lacks a tokenizer finds the same one here.
@@ -271,7 +272,7 @@ def speaker(
     folder = path if path.is_dir() else path.parent
     model = loaded.model
     assert isinstance(model, Bark)
-    codec = _codec(model, path, device, loaded.weights_sha256)
+    codec = _codec(model, path, device)
     placed(model, device, dtype, steps=[model.semantic, model.coarse])
     return BarkSpeaker(
         model,
@@ -286,7 +287,7 @@ def speaker(
     )
 
 
-def _codec(model: Bark, path: Path, device: torch.device, sha256: str) -> Codec:
+def _codec(model: Bark, path: Path, device: torch.device) -> Codec:
     """EnCodec from the same checkpoint; Suno's own files have none, so from the catalogue then."""
     if model.codec is None:
         loaded = load(_CODEC)
@@ -295,4 +296,5 @@ def _codec(model: Bark, path: Path, device: torch.device, sha256: str) -> Codec:
         )
     config = ENCODEC.read_config(model.codec)
     made = build(ENCODEC, config, part_of(open_checkpoint(path), "codec_model."))
+    sha256 = contents_sha256(made)
     return Codec(cast(CodecModel, made.to(device)), _CODEC, sha256, device=device)

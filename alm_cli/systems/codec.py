@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import nan
 from pathlib import Path
 from typing import Protocol, cast
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from alm_cli.checkpoints.load import load
+from alm_cli.checkpoints.parts import contents_sha256
 from alm_cli.errors import InputError, ModelError, UsageError
 from alm_cli.nn.state import State
 from alm_cli.runtime import device_of, dtype_of, inference, set_threads
@@ -243,6 +245,15 @@ class Codec:
             )
         return model
 
+    def has_weights(self, sha256: str) -> bool:
+        """Whether tokens with this digest are of these weights, be they in another file."""
+        return sha256 == self.weights_sha256 or sha256 == self._contents_sha256
+
+    @cached_property
+    def _contents_sha256(self) -> str:
+        """What tokens have whose codec lay in the checkpoint of a larger model."""
+        return contents_sha256(cast(torch.nn.Module, self.model))
+
     def check(self, tokens: Tokens | Latents, ask: DecodeAsk) -> None:
         """Raise where `tokens` cannot be decoded, or should not because the weights differ."""
         origin = tokens.origin
@@ -251,7 +262,7 @@ class Codec:
                 f"these tokens were made by {origin.codec}, not {self.name}",
                 hint=f"decode with --model {origin.codec}, or insist with --force",
             )
-        if origin.weights_sha256 != self.weights_sha256 and not ask.force:
+        if not ask.force and not self.has_weights(origin.weights_sha256):
             raise ModelError(
                 f"these tokens were made with other weights of {origin.codec} "
                 f"({origin.weights_sha256[:12]}..., here {self.weights_sha256[:12]}...)",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from alm_cli.checkpoints.fetch import fetch
 from alm_cli.checkpoints.load import Loaded, build, load
-from alm_cli.checkpoints.parts import part_of
+from alm_cli.checkpoints.parts import contents_sha256, part_of
 from alm_cli.checkpoints.reader import open_checkpoint
 from alm_cli.codecs.mimi import FAMILY, Mimi
 from alm_cli.decoding.sampling import Sampling, sample
@@ -189,16 +189,14 @@ def speaker(
 
 
 def _codec(loaded: Loaded, files: Path) -> tuple[Mimi, str]:
-    """The codec of the checkpoint, or by itself where it has none, and its weights' digest."""
+    """The codec of the checkpoint, or by itself where it has none, and the digest of that alone."""
     if loaded.config.codec is None:
         alone = load(CODEC)
         made, sha256 = alone.model, alone.weights_sha256
     else:
         settings = {key: value for key, value in loaded.config.codec.items() if key != "model_type"}
         checkpoint = part_of(open_checkpoint(files), "codec_model.")
-        made, sha256 = (
-            build(FAMILY, FAMILY.read_config(settings), checkpoint),
-            loaded.weights_sha256,
-        )
+        made = build(FAMILY, FAMILY.read_config(settings), checkpoint)
+        sha256 = contents_sha256(made)
     assert isinstance(made, Mimi)
     return made, sha256

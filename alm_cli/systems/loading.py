@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alm_cli.errors import ModelError
+from alm_cli.errors import ModelError, UsageError
 
 
 def load_maker(
@@ -19,12 +19,14 @@ def load_maker(
     dtype: str,
     threads: int | None,
     mapped: bool = False,
+    own: Mapping[str, str] | None = None,
 ) -> Any:
     """Load a model and make it what `kind` names: a speaker, a composer.
 
     `modules` have for each class of network the module whose `kind(loaded, source, *, device,
     dtype)` makes it one; ModelError of another says what it `lacks`. `mapped`: weights may stay in
-    their file.
+    their file. `own` are settings of the model's own: a module names those that it takes, and
+    their values, in `SETTINGS`; UsageError: not this one.
     """
     from importlib import import_module
 
@@ -37,4 +39,13 @@ def load_maker(
     module = modules.get(type(loaded.model).__name__)
     if module is None:
         raise ModelError(f"{loaded.name} does not {lacks}", hint="`alm models` names those that do")
-    return getattr(import_module(module), kind)(loaded, source, device=place, dtype=dtype)
+    making = import_module(module)
+    known: Mapping[str, tuple[str, ...]] = getattr(making, "SETTINGS", {})
+    for name, value in (own or {}).items():
+        if value not in known.get(name, ()):
+            all_of_them = ", ".join(f"{n}={v}" for n, values in known.items() for v in values)
+            raise UsageError(
+                f"{loaded.name} has no setting {name}={value}",
+                hint=f"it has {all_of_them or 'none of its own'}",
+            )
+    return getattr(making, kind)(loaded, source, device=place, dtype=dtype, **(own or {}))

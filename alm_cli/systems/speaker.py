@@ -7,7 +7,7 @@ what is said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -113,18 +113,21 @@ def load_speaker(
     device: str = "auto",
     dtype: str = "float32",
     threads: int | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> Speaker:
     """Load a model that speaks, by catalogue name or from a local folder or file.
 
-    ModelError: the model is unknown, damaged, not to be had without a network, or does not speak.
+    `own` are settings that only this model has. ModelError: the model is unknown, damaged, not to
+    be had without a network, or does not speak. UsageError: it has no such setting.
     """
     speaker: Speaker = load_maker(
-        source, _MODULES, "speaker", "speak", device=device, dtype=dtype, threads=threads
+        source, _MODULES, "speaker", "speak", device=device, dtype=dtype, threads=threads, own=own
     )
     return speaker
 
 
-# Class of the model -> the module whose `speaker(loaded, source, *, device, dtype)` makes it one.
+# Class of the model -> the module whose `speaker(loaded, source, *, device, dtype)` makes it one;
+# it takes the settings, too, that are named in a `SETTINGS` of the module.
 _MODULES = {
     "AlmTts": "alm_cli.systems.alm_speaker",
     "Bark": "alm_cli.systems.bark_speaker",

@@ -12,7 +12,8 @@ import torch
 from alm_cli.bench.caches import whisper_cache
 from alm_cli.bench.codecs import Recording
 from alm_cli.bench.peers import PEERS, peer
-from alm_cli.bench.recognisers import Recognition, cache_cells, ours
+from alm_cli.bench.recognisers import Recogniser, Recognition, Trial, cache_cells, ours
+from alm_cli.bench.reports import Cell
 from alm_cli.bench.statistics import Estimate, Spread, ratio
 from alm_cli.errors import ModelError
 from alm_cli.lm.whisper import Whisper, WhisperConfig
@@ -33,6 +34,14 @@ def recordings(*seconds: float) -> list[Recording]:
     ]
 
 
+def rows(bench: Recognition, recognisers: list[Recogniser]) -> list[dict[str, Cell]]:
+    """Those of all recordings."""
+    trial = Trial(bench, recognisers)
+    for one in bench.recordings:
+        trial.hear(one)
+    return trial.rows()
+
+
 def test_wrong_words_and_waiting_are_those_of_the_recordings() -> None:
     """Said: `cat dog`, `cat`. The one listener is right, the other hears another second word."""
     bench = Recognition(
@@ -40,7 +49,7 @@ def test_wrong_words_and_waiting_are_those_of_the_recordings() -> None:
     )
     right, wrong = (ours(Listener(words, think_s=0.02), TranscribeAsk())
                     for words in ("cat dog", "cat fog"))  # fmt: skip
-    good, bad = bench.rows([right, wrong])
+    good, bad = rows(bench, [right, wrong])
     assert (good["wrong"], good["words"], bad["wrong"], bad["words"]) == (0, 3, 1, 3)
     assert isinstance(bad["wer"], Estimate) and isinstance(good["p50_s"], Estimate)
     assert bad["wer"].value == pytest.approx(100 / 3)
@@ -54,7 +63,7 @@ def test_wrong_words_and_waiting_are_those_of_the_recordings() -> None:
 
 def test_without_texts_the_rate_is_skipped_with_the_reason() -> None:
     bench = Recognition(recordings=recordings(0.5), runs=1, warm_up=0)
-    (row,) = bench.rows([ours(Listener(), TranscribeAsk())])
+    (row,) = rows(bench, [ours(Listener(), TranscribeAsk())])
     assert "wer" not in row and "--texts" in bench.skipped["wer"]
 
 
@@ -97,7 +106,7 @@ def test_another_program_with_the_same_weights_is_a_row(folder: Path) -> None:
     ask = TranscribeAsk(language="en", beam_size=1, temperature=(0.0,), without_timestamps=True)
     bench = Recognition(recordings=recordings(0.5), texts={"0.5": "one"}, runs=1, warm_up=0)
     theirs = peer("transformers", folder, ask)
-    here, there = bench.rows([ours(load_transcriber(folder), ask), theirs])
+    here, there = rows(bench, [ours(load_transcriber(folder), ask), theirs])
     assert (here["model"], there["model"]) == ("random", "random")
     assert (here["program"], there["program"]) == ("alm", "transformers")
     assert isinstance(there["rtfx"], Spread) and there["load_s"] is not None

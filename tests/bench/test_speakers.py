@@ -22,6 +22,7 @@ from alm_cli.bench.statistics import Estimate, Spread
 from alm_cli.bench.timeline import first_sound_s
 from alm_cli.errors import InputError
 from alm_cli.nn.renderer import Renderer
+from alm_cli.systems.speaker import Speaker
 from alm_cli.values import Audio
 from tests.bench.people import PAUSE_S, WORD_S, Listener, Talker, tone
 
@@ -35,11 +36,19 @@ def value(cell: Cell) -> float:
     return cell.median
 
 
+def rows(bench: Speaking, speakers: list[tuple[str, Speaker, float]]) -> list[dict[str, Cell]]:
+    """Those of all texts."""
+    trial = Trial(bench, speakers)
+    for text in bench.texts:
+        trial.say(text)
+    return trial.rows()
+
+
 def test_what_a_talker_takes_is_what_is_told() -> None:
     """Slower than its words are long, so a player runs dry before every word but the first."""
     slow, quick = Talker(think_s=2 * WORD_S), Talker()
     bench = Speaking(["one two three", "four five"], runs=2, warm_up=1)
-    found = bench.rows([("slow", slow, 1.5), ("quick", quick, 0.5)])
+    found = rows(bench, [("slow", slow, 1.5), ("quick", quick, 0.5)])
     assert [row["model"] for row in found] == ["slow", "quick"]
     first, second = found
     assert value(first["first_sound_ms"]) >= 1000 * (2 * WORD_S + PAUSE_S)
@@ -57,11 +66,11 @@ def test_what_a_talker_takes_is_what_is_told() -> None:
 
 def test_silence_and_refusals_are_told() -> None:
     with pytest.raises(InputError, match="said nothing"):
-        Speaking([""], runs=1, warm_up=0).rows([("talker", Talker(), 0.0)])
+        rows(Speaking([""], runs=1, warm_up=0), [("talker", Talker(), 0.0)])
     with pytest.raises(InputError, match="cannot ask"):
-        Speaking(["why?"], runs=1, warm_up=0).rows([("talker", Talker(), 0.0)])
+        rows(Speaking(["why?"], runs=1, warm_up=0), [("talker", Talker(), 0.0)])
     with pytest.raises(InputError, match="no voice"):
-        Speaking(["so"], voice="none").rows([("talker", Talker(), 0.0)])
+        rows(Speaking(["so"], voice="none"), [("talker", Talker(), 0.0)])
 
 
 def test_the_last_sound_is_found_to_the_sample() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,6 +47,41 @@ def test_decoding_chunks_equals_the_whole() -> None:
     state = State()
     pieces = [codec.decode(piece, state) for piece in codes.split([1, 9, 20], 2)]
     torch.testing.assert_close(torch.cat(pieces, 2), codec.decode(codes), atol=1e-5, rtol=0)
+
+
+def test_weights_are_doubled_once_for_all_streams_and_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codec, codes = small(), torch.randint(0, 32, (1, 4, 5))
+    before = codec.decode(codes)
+    made, double = [], torch.Tensor.double
+    monkeypatch.setattr(
+        torch.Tensor, "double", lambda x: (made.append(1) if x.dim() == 2 else 0, double(x))[1]
+    )
+    with torch.inference_mode():
+        codec.decode(codes, State())
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: codec.decode(codes), range(8)))
+    assert all(torch.equal(wave, before) for wave in found) and not made
+
+
+def test_doubled_weights_follow_their_model() -> None:
+    codec, codes = small(), torch.randint(0, 32, (1, 4, 5))
+    before = codec.decode(codes)
+    for _ in range(2):
+        with torch.no_grad():
+            codec.renderer.leave.weight.mul_(0.5)
+        after = codec.decode(codes)
+        fresh = small()
+        fresh.load_state_dict(codec.state_dict())
+        assert torch.equal(after, fresh.decode(codes)) and not torch.equal(after, before)
+        before = after
+    codec.load_state_dict(small().state_dict(), assign=True)
+    assert torch.equal(codec.decode(codes), small().decode(codes))
+    gone = weakref.ref(codec._double().leave.weight)
+    del codec
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_past_does_not_change_when_the_future_arrives() -> None:

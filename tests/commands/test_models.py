@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import Result
 
-from alm_cli.catalog import CATALOG, ModelCard
+from alm_cli.catalog import CATALOG, ModelCard, find_card
 from alm_cli.files.tokens import read_tokens
 
 Alm = Callable[..., Result]
@@ -55,6 +55,56 @@ def test_what_is_elsewhere_is_said_to_be(
     result = alm("models", "pull", "encodec-24khz")
     assert result.exit_code == 3
     assert "offline" in result.stderr
+
+
+def cached(cache: Path, name: str) -> Path:
+    """The files of a model where a download would have put them."""
+    repository, revision = find_card(name).repository
+    folder = cache / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
+    folder.mkdir(parents=True)
+    for file in ("config.json", "pytorch_model.bin", "model.safetensors"):
+        (folder / file).write_bytes(b"{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("speecht5", "speecht5-hifigan"),
+        ("dia-1.6b", "dac-44khz"),
+        ("vocos-encodec-24khz", "encodec-24khz"),
+    ],
+)
+def test_a_model_is_pulled_with_what_it_needs(
+    name: str, needed: str, alm: Alm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("ALM_OFFLINE", "1")
+    folder = cached(tmp_path, name)
+    lacking = alm("models", "pull", name)
+    assert (lacking.exit_code, lacking.stdout) == (3, "")
+    assert f"`alm models pull {needed}`" in lacking.stderr
+    other = cached(tmp_path, needed)
+    assert alm("models", "pull", name).stdout == f"{folder}\n"
+    assert alm("models", "pull", needed).stdout == f"{other}\n"
+    licence = find_card(needed).licence
+    assert f"{needed} ({licence})" in alm("models", "show", name).stdout
+    found = json.loads(alm("models", "show", name, "--json").stdout)
+    assert found["needs"] == f"{needed} ({licence})"
+
+
+def test_the_cards_need_what_the_systems_load() -> None:
+    from alm_cli.systems import dia_speaker, speecht5_speaker
+
+    assert find_card("dia-1.6b").needs == (dia_speaker._CODEC,)
+    assert find_card("speecht5").needs == (speecht5_speaker.SPEECHT5_VOCODER.name,)
+
+
+@pytest.mark.parametrize("name", ["t5-base", "speecht5-hifigan"])
+def test_a_part_of_models_is_shown_and_not_listed(name: str, alm: Alm) -> None:
+    found = json.loads(alm("models", "show", name, "--json").stdout)
+    assert (found["name"], found["kind"], "frame_rate" in found) == (name, "model", False)
+    assert name not in alm("models").stdout.split()
 
 
 @pytest.mark.parametrize("card", [card for card in CATALOG if not card.source])

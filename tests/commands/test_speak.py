@@ -67,6 +67,46 @@ def test_a_text_becomes_a_file(speak: Alm, beeper: Beeper, tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "model"]
 
 
+def test_settings_of_the_model_reach_it_and_are_noted(
+    alm: Alm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def load(*_: object, own: dict[str, str], **__: object) -> Beeper:
+        given.append(own)
+        return Beeper()
+
+    monkeypatch.setattr("alm_cli.systems.speaker.load_speaker", load)
+    (tmp_path / "list.txt").write_text("Hello.\n")
+    words = ("speak", "-m", tmp_path, "--batch", tmp_path / "list.txt", "-o", tmp_path / "out")
+    assert alm(*words, "--set", "rules=transformers", "--set", "a = b").exit_code == 0
+    assert given == [{"rules": "transformers", "a": "b"}]
+    (line,) = lines_of(tmp_path / "out" / "manifest.jsonl")
+    assert line["set"] == "a=b,rules=transformers"
+    # What another setting has made is not the same.
+    again = alm(*words, "--skip-existing", "--set", "rules=suno", "--json")
+    assert [json.loads(line)["status"] for line in again.stdout.splitlines()][:1] == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["rules"], "--set rules: not NAME=VALUE"),
+        (["=x"], "not NAME=VALUE"),
+        (["a=b", "a=c"], "--set a: both b and c"),
+    ],
+)
+def test_settings_that_say_nothing_are_refused(speak: Alm, given: list[str], said: str) -> None:
+    refused = speak("Hello", "-o", "a.wav", *(word for one in given for word in ("--set", one)))
+    assert refused.exit_code == 2 and said in refused.stderr
+
+
+def test_a_model_without_settings_of_its_own_says_so(alm: Alm, tmp_path: Path) -> None:
+    refused = alm("speak", "Hello", "-o", tmp_path / "a.wav", "--set", "rules=suno")
+    assert refused.exit_code == 2
+    assert "alm-tts has no setting rules=suno" in refused.stderr and "none" in refused.stderr
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3"])
 def test_the_same_seed_gives_the_same_bytes(speak: Alm, tmp_path: Path, suffix: str) -> None:
     for name in ("a", "b"):

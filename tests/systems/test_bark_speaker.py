@@ -139,9 +139,21 @@ def test_by_the_rules_of_transformers_it_says_what_transformers_says(
 def test_trap_the_rules_of_suno_are_the_default_and_end_sooner(
     pair: Barks, bark: BarkSpeaker
 ) -> None:
-    hub = speaker(load(pair.folder), pair.folder, device=CPU, rules="transformers").manner
+    made = load_speaker(pair.folder, device="cpu", own={"rules": "transformers"})
+    assert isinstance(made, BarkSpeaker)
+    hub = made.manner
     assert (bark.manner.least_end, bark.manner.suno, bark.manner.semantic.top_k) == (0.2, True, 0)
     assert (hub.least_end, hub.suno, hub.semantic.top_k) == (None, False, 50)
+
+
+@pytest.mark.parametrize("own", [{"rules": "hub"}, {"rule": "suno"}, {"rules": ""}])
+def test_settings_that_it_does_not_have_are_answered_with_those_it_has(
+    pair: Barks, own: dict[str, str]
+) -> None:
+    ((name, value),) = own.items()
+    with pytest.raises(UsageError, match=f"has no setting {name}={value}") as caught:
+        load_speaker(pair.folder, device="cpu", own=own)
+    assert caught.value.hint == "it has rules=suno, rules=transformers"
 
 
 def test_trap_rows_of_a_batch_do_not_end_in_noise(bark: BarkSpeaker) -> None:

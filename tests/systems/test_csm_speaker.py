@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from alm_cli.checkpoints.parts import part_of
+from alm_cli.checkpoints.reader import open_checkpoint
 from alm_cli.errors import InputError, ModelError, UsageError
 from alm_cli.files.audio import read_audio
 from alm_cli.files.tokens import write_tokens
 from alm_cli.nn.packed import can_pack
 from alm_cli.systems import csm_prompts
+from alm_cli.systems.codec import load_codec
 from alm_cli.systems.csm_prompts import CsmVoice, frames_of
 from alm_cli.systems.csm_speaker import CsmSpeaker
 from alm_cli.systems.speaker import Line, Spoken, load_speaker
@@ -133,6 +138,28 @@ def test_speakers_are_told_apart_by_the_text(speaker: CsmSpeaker, spoken: list[S
     assert not np.array_equal(said.samples, spoken[0].samples)
     first = speaker.say([replace(LINES[0], voice=speaker.voice("0"))])[0]
     assert np.array_equal(first.samples, spoken[0].samples)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_same_codec_of_another_file_decodes_its_tokens_unforced(
+    same: bool, folder: Path, spoken: list[Spoken], tmp_path: Path
+) -> None:
+    """As `alm decode` does with the codec of the catalogue."""
+    parts = part_of(open_checkpoint(folder), "codec_model.")
+    weights = {name: parts.read(name) for name in parts.shapes}
+    if not same:
+        weights = {name: tensor + 1e-6 for name, tensor in weights.items()}
+    (tmp_path / "mimi").mkdir()
+    save_file(weights, tmp_path / "mimi" / "model.safetensors")
+    settings = json.loads((folder / "config.json").read_bytes())["codec_config"]
+    (tmp_path / "mimi" / "config.json").write_text(json.dumps(settings))
+    codec, tokens = load_codec(tmp_path / "mimi", device="cpu"), spoken[1].tokens
+    assert isinstance(tokens, Tokens) and codec.weights_sha256 != tokens.origin.weights_sha256
+    if same:
+        assert len(codec.decode(tokens).samples[0]) == len(spoken[1].samples)
+    else:
+        with pytest.raises(ModelError, match="other weights of mimi"):
+            codec.decode(tokens)
 
 
 def test_what_was_said_before_is_heard(
