@@ -2,6 +2,7 @@
 
     python -m recipes.measure_speak                     # alm-tts: a step, a sentence, first audio
     python -m recipes.measure_speak --cold 5            # and the command line from nothing
+    python -m recipes.measure_speak --batch 32          # short texts at once, and one by one
     python -m recipes.measure_speak --model alm-music   # a step
 
 A step is that of the network alone, with as many steps behind it as half a sentence has: as it is
@@ -88,6 +89,26 @@ def cold_times(name: str, runs: int) -> dict[str, list[float]]:
         return alternate(works, runs)
 
 
+def batch_times(name: str, size: int, runs: int) -> dict[str, list[float]]:
+    """Seconds of one `alm speak --batch` of so many short texts, and of as many commands."""
+    with tempfile.TemporaryDirectory() as folder:
+        texts = [f"{SHORT} This is the sentence number {n}." for n in range(size)]
+        listed = Path(folder) / "texts.txt"
+        listed.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        speak = [sys.executable, "-m", "alm_cli", "speak", "--model", name, "--overwrite", "-q"]
+
+        def singly() -> None:
+            for text in texts:
+                subprocess.run([*speak, text, "-o", str(Path(folder) / "x.wav")], check=True)
+
+        together = [*speak, "--batch", str(listed), "-o", str(Path(folder) / "all")]
+        works: dict[str, Callable[[], object]] = {
+            f"a batch of {size}": partial(subprocess.run, together, check=True),
+            f"{size} commands": singly,
+        }
+        return alternate(works, runs)
+
+
 def main() -> None:
     """Measure what was asked for."""
     manner = argparse.RawDescriptionHelpFormatter
@@ -95,6 +116,7 @@ def main() -> None:
     parser.add_argument("--model", default="alm-tts")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--cold", type=int, default=0, metavar="RUNS")
+    parser.add_argument("--batch", type=int, default=0, metavar="TEXTS")
     parser.add_argument("--threads", type=int, default=2)
     ask = parser.parse_args()
     torch.set_num_threads(ask.threads)
@@ -106,6 +128,9 @@ def main() -> None:
         rows |= {"times real time": spread(rates), "first audio, ms": spread(firsts)}
     if ask.cold:
         found = cold_times(ask.model, ask.cold)
+        rows |= {f"{name}, s": spread(seconds) for name, seconds in found.items()}
+    if ask.batch:
+        found = batch_times(ask.model, ask.batch, 2)
         rows |= {f"{name}, s": spread(seconds) for name, seconds in found.items()}
     sys.stdout.write(f"| {ask.model}, {ask.threads} cores | median (least to most) |\n|---|---|\n")
     sys.stdout.writelines(f"| {name} | {value} |\n" for name, value in rows.items())

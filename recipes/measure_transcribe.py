@@ -3,6 +3,7 @@
     python -m recipes.measure_transcribe memory --hours 10     # at most 50 MB more than 10 minutes
     python -m recipes.measure_transcribe repeats --runs 20     # one seed, every batch size
     python -m recipes.measure_transcribe kill                  # kill -9, and go on
+    python -m recipes.measure_transcribe cold                  # 5 s of speech within 2.5 s
 
 With alm-asr and with a tiny random Whisper, which writes nonsense in the time of a real one of its
 size. A table in Markdown goes to standard output. Needs the extra `test`.
@@ -14,6 +15,7 @@ import argparse
 import hashlib
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,7 @@ SPEECH = Path("sample_audio/speech.wav")
 # One attempt for each window: a random model passes no threshold.
 ONCE = ("--language", "en", "--temperature-increment-on-fallback", "None", "--beam-size", "None")
 MOST_MORE_MB = 50
+COLD_S = 2.5
 Row = tuple[str, str, bool]  # what, what was found, whether the law holds
 
 
@@ -131,6 +134,22 @@ def kill(ask: argparse.Namespace, folder: Path) -> Iterator[Row]:
         yield f"kill -9, {name}", told, same and grows
 
 
+def cold(ask: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    """A short clip, from a process that does not exist yet."""
+    line = alm("transcribe", recording(folder / "a.wav", 5), "-m", "alm-asr", "-o", "-", "-q")
+    found = []
+    for _ in range(min(ask.runs, 7)):
+        began = time.perf_counter()
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+        found.append(time.perf_counter() - began)
+    middle = statistics.median(found)
+    yield (
+        "5 s from nothing",
+        f"{middle:.2f} s ({min(found):.2f} to {max(found):.2f})",
+        middle <= COLD_S,
+    )
+
+
 def _kill_later(words: Sequence[str], folder: Path, segments: int) -> None:
     """Kill a run once its journal has so many segments, or let it end."""
     with subprocess.Popen(words) as process:
@@ -150,7 +169,7 @@ def main() -> None:
     assert __doc__
     manner = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=manner)
-    works = {"memory": memory, "repeats": repeats, "kill": kill}
+    works = {"memory": memory, "repeats": repeats, "kill": kill, "cold": cold}
     parser.add_argument("works", nargs="+", choices=works)
     parser.add_argument("--hours", type=float, default=10)
     parser.add_argument("--minutes", type=float, default=10)
