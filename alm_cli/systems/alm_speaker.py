@@ -29,10 +29,10 @@ from alm_cli.values import Audio, Tokens, Word
 
 CODEC = "alm-codec"
 # What sounds best on the texts of recipes/speak_texts.txt.
-SAMPLING = Sampling(temperature=0.7, top_k=40)
+SAMPLING = Sampling(temperature=0.5, top_k=20)
 
 # Frames of what was said before that a line goes on from, and of a recording that make a voice.
-_BEFORE = 50
+_BEFORE = 25
 _VOICE_S = 12.0
 _MOST_UNITS = 6000
 
