@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alm_cli.commands import bench_options as own
 from alm_cli.commands import options, speak_options
 from alm_cli.commands.pace import Pace
 from alm_cli.errors import INTERRUPTED, UsageError
+from alm_cli.jobs.sinks import STDOUT, open_sink
 
 if TYPE_CHECKING:
     from alm_cli.bench.stages import Measured
@@ -70,7 +72,6 @@ Runs = Annotated[
 Html = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write one page with the timelines.")
 ]
-JsonLine = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
 
 def latency(
@@ -90,7 +91,7 @@ def latency(
     device: options.Device = options.AUTO,
     threads: options.Threads = None,
     html: Html = None,
-    json: JsonLine = False,
+    json: own.Json = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Add up a spoken reply: recognise, think, speak, one after another and streamed.
@@ -130,8 +131,10 @@ def latency(
     if measured:
         facts |= talk.facts(measured)
     if html is not None:
-        _write_page(html, reply, facts)
-    typer.echo(jsons.dumps(facts) if json else timeline_picture(reply, facts))
+        _write(html, _page(reply, facts))
+    if json is not None:
+        _write(json, jsons.dumps(facts) + "\n")
+    typer.echo(timeline_picture(reply, facts), err=STDOUT in (str(html), str(json)))
     if 0 < len(measured) < runs:
         raise typer.Exit(INTERRUPTED)
 
@@ -216,17 +219,20 @@ class Talk:
         }
 
 
-def _write_page(path: Path, reply: Reply, facts: Mapping[str, object]) -> None:
+def _write(path: Path, text: str) -> None:
+    with open_sink(None if str(path) == STDOUT else path, sys.stdout.buffer) as file:
+        file.write(text.encode())
+
+
+def _page(reply: Reply, facts: Mapping[str, object]) -> str:
     from alm_cli.bench.pages import reply_to_html
     from alm_cli.bench.timeline import Stage
-    from alm_cli.jobs.sinks import open_sink
 
     tracks = {"one after another": reply.in_turn(), "streamed": reply.streamed()}
     whole = facts["end_to_end_s"]
     if isinstance(whole, float):
         tracks["end to end"] = (Stage(name="answer", begin_s=0.0, end_s=whole),)
-    with open_sink(path, sys.stdout.buffer) as file:
-        file.write(reply_to_html(tracks, _told(facts), facts).encode())
+    return reply_to_html(tracks, _told(facts), facts)
 
 
 def _told(facts: Mapping[str, object]) -> list[str]:

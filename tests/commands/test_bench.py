@@ -27,7 +27,7 @@ def test_the_known_reply(alm: Alm) -> None:
     numbers = ["--asr", 0.3, "--llm-first", 0.5, "--llm-token", 0.03, "--tokens", 50, "--tts", 0.2]
     result = alm("bench", "latency", *numbers)
     assert result.exit_code == 0 and "first sound, streamed: 1.000 s" in result.stdout
-    facts = json.loads(alm("bench", "latency", *numbers, "--json").stdout)
+    facts = json.loads(alm("bench", "latency", *numbers, "--json", "-").stdout)
     assert facts["first_sound_streamed_s"] == 1.0
     assert facts["first_sound_in_turn_s"] == pytest.approx(2.47)
     assert alm("bench", "latency", *numbers, "--tts", -1).exit_code == 2
