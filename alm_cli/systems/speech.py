@@ -22,6 +22,8 @@ Samples = NDArray[np.float32]
 _ATTEMPTS = 4
 # By how much a whole may miss its duration before its pauses make up for it.
 _MISSING_S = 0.02
+# How often lines are said until they are as long as they have to be.
+_TIMES = 4
 _SLOWEST, _FASTEST = 0.1, 10.0
 
 
@@ -259,14 +261,27 @@ class Narrator:
     def _timed(self, work: Work, takes: Sequence[_Take]) -> _Talk:
         """The same lines again, each as much longer or shorter as the whole has to become."""
         assert work.ask.duration_s is not None
-        natural = self._joined(replace(work, ask=replace(work.ask, duration_s=None)), takes)
+        untimed = replace(work, ask=replace(work.ask, duration_s=None))
         pauses = sum(piece.pause_s for piece in work.pieces)
-        ratio = (work.ask.duration_s - pauses) / max(1e-3, natural.seconds - pauses)
-        if not _SLOWEST <= ratio <= _FASTEST:
-            raise UsageError(
-                f"{natural.seconds:.1f} s of speech cannot be said in {work.ask.duration_s:g} s",
-                hint="give another --duration, or a shorter text",
-            )
+        wanted, ratio, timed = work.ask.duration_s - pauses, 1.0, takes
+        # Silence at the edges of lines is cut, which is not as much longer or shorter as they are.
+        for _ in range(_TIMES):
+            natural = self._joined(untimed, timed).seconds
+            if timed is not takes and abs(natural - work.ask.duration_s) <= _MISSING_S:
+                break
+            ratio *= wanted / max(1e-3, natural - pauses)
+            if not _SLOWEST <= ratio <= _FASTEST:
+                raise UsageError(
+                    f"{natural:.1f} s of speech cannot be said in {work.ask.duration_s:g} s",
+                    hint="give another --duration, or a shorter text",
+                )
+            timed = yield from self._again(work, takes, ratio)
+            if not all(piece.exact for piece in work.pieces[:-1]):
+                break  # the pauses take the rest
+        return [*timed]
+
+    def _again(self, work: Work, takes: Sequence[_Take], ratio: float) -> _Talk:
+        """The same lines, each so many times as long."""
         timed, before = list[_Take](), work.ask.before
         for take in takes:
             duration_s = max(0.02, len(take.spoken.samples) / self.speaker.rate * ratio)

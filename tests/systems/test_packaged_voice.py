@@ -78,6 +78,13 @@ def test_breaks_durations_and_words_are_exact(speaker: Speaker) -> None:
     assert all(a.end_s <= b.start_s + 1e-6 for a, b in zip(words, words[1:], strict=False))
 
 
+@pytest.mark.parametrize("seconds", [3.2, 3.9, 6.6])
+def test_whole_durations_are_exact_around_exact_breaks(speaker: Speaker, seconds: float) -> None:
+    marked = "<speak>One two.<break time='700ms'/>Three four.</speak>"
+    speech = said(speaker, marked, duration_s=seconds)
+    assert len(speech.samples) == round(seconds * speaker.rate)
+
+
 def test_the_first_command_of_everybody_works(tmp_path: Path) -> None:
     words = ["speak", "Hello there.", "-o", str(tmp_path / "a.wav"), "--seed", "1", "--verify"]
     result = CliRunner().invoke(app, [*words, "--json", "--timestamps", "srt"])
