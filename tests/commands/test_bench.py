@@ -209,7 +209,7 @@ def test_a_reply_with_real_stages(alm: Alm, tmp_path: Path) -> None:
     """The bundled recogniser hears in real time; a number stands for the voice."""
     words = ("bench", "latency", "--recording", SPEECH, "--speech-end", 1.2, "--tts", 0.2)
     page = tmp_path / "reply.html"
-    result = alm(*words, "--runs", 2, "--json", "--html", page, "--end-to-end", 0.5)
+    result = alm(*words, "--runs", 2, "--json", "-", "--html", page, "--end-to-end", 0.5)
     assert result.exit_code == 0 and "2 of 2 times" in result.stderr
     assert page.read_text(encoding="utf-8").count("<rect") == 9
     facts = json.loads(result.stdout)
