@@ -29,10 +29,9 @@ Samples = NDArray[np.float32]
 class Piece(Drawn):
     """What is to be made: so many seconds of music that follow the words of a prompt.
 
-    None leaves guidance to the model. `melody` is followed, a
-    recording or the notes of a MIDI file; `past` is gone on from, and is no part of the result.
-    A `loop` has its end go on with its beginning; its length is the nearest whole number of bars.
-    UsageError: a number out of its range.
+    None leaves guidance to the model. `melody` is followed, a recording or the notes of a MIDI
+    file; `past` is gone on from, and is no part of the result. A `loop` has its end go on with its
+    beginning; its length is the nearest whole number of bars. UsageError: a number out of range.
     """
 
     prompt: str

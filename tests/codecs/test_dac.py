@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -53,7 +53,7 @@ TINY_HUB = {
 }
 HOP = 10
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.oracle]
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,6 @@ def hub_pair(config: Mapping[str, object]) -> Pair:
 
     theirs, weights = reference_with(lambda: DacModel(TheirConfig(**config)))
     return Pair(theirs, model_with(FAMILY, config, weights))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On pieces as small as these, threads wait for one another longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=["24khz", "44khz"])

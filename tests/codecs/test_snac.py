@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -73,16 +72,7 @@ LENGTHS = {
     "32khz": (1, 383, 384, 385, 2687, 2688, 9973, 12_288, 12_289),
 }
 
-pytestmark = pytest.mark.oracle
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On pieces as small as these, threads wait for one another longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.oracle]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.lm.magnets import words
+from tests.lm.magnets import given_words, words
 from tests.lm.musicgens import CODES, Pair, tokenizer
 
 DIMENSION, HEADS, LAYERS, SCALE, TEXT = 32, 4, 2, 2, 12
@@ -217,18 +217,6 @@ def their_model(modules: Mapping[str, Any], case: Case, state: Mapping[str, Tens
     """AudioCraft's model with these weights; conditions are what T5 and spectra would have made."""
     said = modules["conditioners"]
 
-    class Words(said.TextConditioner):  # type: ignore[name-defined, misc]
-        def tokenize(self, texts: Sequence[Tensor | None]) -> list[Tensor | None]:
-            return list(texts)
-
-        def forward(self, texts: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
-            longest = max(1 if text is None else len(text) for text in texts)
-            padded, mask = torch.zeros(len(texts), longest, TEXT), torch.zeros(len(texts), longest)
-            for row, text in enumerate(texts):
-                if text is not None:
-                    padded[row, : len(text)], mask[row, : len(text)] = text, 1
-            return self.output_proj(padded) * mask[..., None], mask
-
     class Pitches(said.WaveformConditioner):  # type: ignore[name-defined, misc]
         """A sample is the pitch of a frame; a clip of none is a C, as silence has it."""
 
@@ -237,7 +225,7 @@ def their_model(modules: Mapping[str, Any], case: Case, state: Mapping[str, Tens
             repeated = pitches.repeat(1, -(-MELODY // pitches.shape[1]))[:, :MELODY]
             return F.one_hot(repeated, 12).float()
 
-    heard: dict[str, Any] = {"description": Words(TEXT, DIMENSION)}
+    heard: dict[str, Any] = {"description": given_words(said, DIMENSION)}
     if case.melody:
         heard["self_wav"] = Pitches(12, DIMENSION, "cpu")
         heard["self_wav"]._use_masking = False  # as `MusicGen.get_pretrained` has it

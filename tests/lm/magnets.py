@@ -254,9 +254,8 @@ CASES: dict[str, Case] = {
 }
 
 
-def their_model(modules: Mapping[str, Any], case: Case, state: Mapping[str, Tensor]) -> Any:
-    """AudioCraft's model with these weights; conditions are what T5 would have made of words."""
-    said = modules["conditioners"]
+def given_words(said: Any, dimension: int) -> Any:
+    """AudioCraft's conditioner of texts that are vectors [N, TEXT], as T5 would have made them."""
 
     class Given(said.TextConditioner):  # type: ignore[name-defined, misc]
         def tokenize(self, texts: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -270,12 +269,20 @@ def their_model(modules: Mapping[str, Any], case: Case, state: Mapping[str, Tens
                     padded[row, : len(text)], mask[row, : len(text)] = text, 1
             return self.output_proj(padded) * mask[..., None], mask
 
+    return Given(TEXT, dimension)
+
+
+def their_model(modules: Mapping[str, Any], case: Case, state: Mapping[str, Tensor]) -> Any:
+    """AudioCraft's model with these weights; conditions are what T5 would have made of words."""
+    said = modules["conditioners"]
     fuser = said.ConditionFuser(
         {"cross": ["description"], "prepend": [], "sum": [], "input_interpolate": []}
     )
     model = modules["lm"].MagnetLMModel(
         pattern_provider=modules["patterns"].ParallelPatternProvider(SIZES["n_q"]),
-        condition_provider=said.ConditioningProvider({"description": Given(TEXT, SIZES["dim"])}),
+        condition_provider=said.ConditioningProvider(
+            {"description": given_words(said, SIZES["dim"])}
+        ),
         fuser=fuser,
         subcodes_context=REACH,
         compression_model_framerate=50,

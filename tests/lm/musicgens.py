@@ -17,6 +17,12 @@ from alm_cli.lm.musicgen import MusicGen
 from alm_cli.systems.composer import load_composer
 from alm_cli.systems.musicgen_composer import MusicGenComposer
 
+FORMS: dict[str, dict[str, bool]] = {
+    "mono": {},
+    "stereo": {"stereo": True},
+    "melody": {"melody": True},
+    "stereo-melody": {"stereo": True, "melody": True},
+}
 CODES = 512
 PROMPTS = (
     "calm piano",

@@ -46,18 +46,10 @@ from tests.lm.barks import (
 from tests.oracles import header
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.oracle,
     pytest.mark.filterwarnings("ignore"),  # of transformers about its own arguments
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """Tiny tensors gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

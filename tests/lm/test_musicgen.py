@@ -21,31 +21,17 @@ from alm_cli.nn.chroma import chroma
 from alm_cli.nn.state import State
 from alm_cli.systems.composer import Piece
 from alm_cli.values import Audio, Origin, Tokens
-from tests.lm.musicgens import CODES, PROMPTS, Pair, musicgens
+from tests.lm.musicgens import CODES, FORMS, PROMPTS, Pair, musicgens
 from tests.oracles import header
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.oracle,
     pytest.mark.filterwarnings("ignore"),  # of transformers about its own arguments
 ]
 
-FORMS: dict[str, dict[str, bool]] = {
-    "mono": {},
-    "stereo": {"stereo": True},
-    "melody": {"melody": True},
-    "stereo-melody": {"stereo": True, "melody": True},
-}
 FRAMES = 24
 RATE = 50
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """Tiny tensors gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -48,28 +48,17 @@ from tests.lm.audiocrafts import (
     written,
 )
 from tests.lm.magnets import audiocraft, reason, weights, words
-from tests.lm.musicgens import CODES, Pair, musicgens
+from tests.lm.musicgens import CODES, FORMS, Pair, musicgens
 from tests.oracles import encodec_pair, header
 
-pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.oracle,
+    pytest.mark.filterwarnings("ignore"),
+]
 
-FORMS: dict[str, dict[str, bool]] = {
-    "mono": {},
-    "stereo": {"stereo": True},
-    "melody": {"melody": True},
-    "stereo-melody": {"stereo": True, "melody": True},
-}
 FRAMES = 24
 TUNE = Audio(np.sin(np.linspace(0, 3000, 70_000, dtype=np.float32) ** 1.1)[None], 32_000)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """Tiny tensors gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

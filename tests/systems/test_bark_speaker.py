@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,20 +22,12 @@ from alm_cli.values import Audio, Tokens
 from tests.lm.barks import SMALL, Barks, barks
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.oracle,
     pytest.mark.filterwarnings("ignore"),  # of transformers about its own arguments
 ]
 CPU = torch.device("cpu")
 WORDS = ("[UNK]", "hello", "there", "my", "friend", "!", ".", ",", "say", "##ing", "Hello")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def arrays(length: int = 30, codes: int = 64) -> dict[str, Any]:

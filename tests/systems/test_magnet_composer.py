@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,11 @@ from tests.codecs.test_encodec_32khz import TINY, audiocraft
 from tests.lm.magnets import TEXT, export
 from tests.oracles import encodec_pair
 
-pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.oracle,
+    pytest.mark.filterwarnings("ignore"),
+]
 
 # 50 frames a second, as published, of 12 samples.
 RATE, HOP, SECONDS = 600, 12, 2
@@ -38,15 +41,6 @@ PIECES = (
     Piece(prompt="fast drums and a piano with drums", seconds=1.31, seed=2),
     Piece(prompt="a", seconds=0.4, seed=1),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def t5(folder: Path) -> None:

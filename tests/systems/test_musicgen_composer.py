@@ -20,18 +20,12 @@ from alm_cli.systems.musicgen_composer import MusicGenComposer
 from alm_cli.values import Audio, Tokens
 from tests.lm.musicgens import Pair, musicgens
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers about its own arguments
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore"),  # of transformers about its own arguments
+]
 
 TAGS = Tags(genre="pop", instruments=("piano",), bpm=120.0, tonic=0, mode="major")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """Tiny tensors gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from alm_cli.runtime import inference, seeded
 from alm_cli.systems.musicgen_engine import Engine, Work
 from alm_cli.systems.musicgen_steps import Steps
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CODES, FRAMES, KNOWN = 40, 20, 3
 DEVICES = [
     "cpu",
@@ -25,15 +27,6 @@ DEVICES = [
         "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
     ),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """Tiny tensors gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def musicgen(melody: int = 0) -> MusicGen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from alm_cli.systems.whisper_transcriber import WhisperTranscriber
 from alm_cli.values import Segment
 from tests.decoding.whispers import ENGLISH, MANY, MORE, Samples, blocks, pair, synthetic
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GREEDY = TranscribeAsk(
     language="en", temperature=(0.0,), beam_size=None, best_of=None, no_speech_threshold=None
 )
@@ -32,15 +34,6 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 # Weights that say something.
 SEEDS = {ENGLISH: 2, MANY: 7, MORE: 6}
 BANDS = {ENGLISH: 80, MANY: 80, MORE: 128}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny matrices gain nothing from a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -45,16 +45,7 @@ from tests.decoding.whispers import (
 # Weights that say different things about different recordings.
 SEEDS = {ENGLISH: 2, MANY: 7, MORE: 6}
 
-pytestmark = pytest.mark.oracle
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny matrices gain nothing from a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.oracle]
 
 
 @pytest.fixture(scope="module")
