@@ -148,14 +148,14 @@ class Ours:
     def __init__(self, folder: Path, kind: str) -> None:
         from alm_cli.checkpoints.load import load
         from alm_cli.lm.whisper import Whisper
-        from alm_cli.nn.packed import pack_exactly, pack_int8
+        from alm_cli.nn.packed import SteadyHalfLinear, pack_exactly, pack_int8
 
         model = load(folder / "hub").model
         assert isinstance(model, Whisper)
         if kind == "int8":
             pack_int8(model)
         else:
-            pack_exactly(model.decoder)
+            pack_exactly(model.decoder, SteadyHalfLinear)
         self._model = model
 
     def encode(self, mel: Tensor) -> Tensor:

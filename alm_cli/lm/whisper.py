@@ -326,7 +326,7 @@ def _block(config: WhisperConfig) -> CrossBlock:
     # _compat_key_bias: keys have no bias; it would be the same for all of them, and fall out.
     kind = partial(CrossAttention, bias=True, key_bias=False)
     wide, heads = config.encoder.dimension, config.heads
-    attention = Attention(wide, heads, bias=True, key_bias=False, causal=True)
+    attention = Attention(wide, heads, bias=True, key_bias=False, causal=True, steady=True)
     mlp = MLP(wide, config.hidden, bias=True)
     return CrossBlock(attention, kind(wide, heads), mlp, partial(nn.LayerNorm, wide))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import lru_cache, partial
 
@@ -40,11 +40,13 @@ class Attention(nn.Module):
         window: int | None = None,
         rotary: nn.Module | None = None,
         scale: float | None = None,
+        steady: bool = False,
     ) -> None:
         super().__init__()
         assert causal or window is None, "a window looks back only"
         self.head_dimension = head_dimension or dimension // heads
         self.causal, self.window, self.rotary, self.scale = causal, window, rotary, scale
+        self.steady = steady
         # Of q, k and v one after another: where the heads of q end, and those of k.
         self._edges = heads, heads + (kv_heads or heads)
         wide, narrow = heads * self.head_dimension, (kv_heads or heads) * self.head_dimension
@@ -159,14 +161,35 @@ class Attention(nn.Module):
         length, keys = q.shape[2], k.shape[2]
         shared = q.shape[1] != k.shape[1]
         square = self.causal and length == keys and keys <= (self.window or keys)
-        attend = partial(F.scaled_dot_product_attention, enable_gqa=shared, scale=self.scale)
-        if square and bias is None:
+        attend: Callable[..., Tensor] = partial(
+            F.scaled_dot_product_attention, enable_gqa=shared, scale=self.scale
+        )
+        if self.steady:
+            attend = partial(steadily, scale=self.scale)
+        elif square and bias is None:
             return attend(q, k, v, is_causal=True)
         if self.causal:
             hidden = _hidden(length, keys, self.window, q.dtype, q.device)
             if hidden is not None:
                 bias = hidden if bias is None else bias + hidden
         return attend(q, k, v, bias)
+
+
+def steadily(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    """Attention of q [B, H, S, D] to k and v [B, H, K, D]; no row depends on how many there are.
+
+    On a processor torch's own depends on it in its last digits: it parts the keys of single queries
+    among its threads as there are rows, and how a product is rounded depends on where in memory the
+    space of a thread begins. Two plain products are as fast for a few queries, and most are few.
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
+    chances = (q * (scale or q.shape[-1] ** -0.5)) @ k.mT
+    if bias is not None:
+        chances += bias
+    return chances.softmax(-1) @ v
 
 
 class CrossAttention(nn.Module):
@@ -194,7 +217,7 @@ class CrossAttention(nn.Module):
         """
         keys, values = heard
         q = self._split(self.q(x).view(len(keys), -1, x.shape[-1]))
-        y = F.scaled_dot_product_attention(q, keys, values)
+        y = steadily(q, keys, values)
         return self.out(y.transpose(1, 2).reshape(x.shape))
 
     def scores(self, x: Tensor, keys: Tensor, heads: Sequence[int]) -> Tensor:

@@ -40,7 +40,9 @@ class Memory:
     """What the encoder made of some windows, [B, P, D], and what the decoder makes of that."""
 
     def __init__(self, model: Whisper, mel: Tensor, draft: Whisper | None = None) -> None:
-        self._model, self.vectors = model, model.encode(mel)
+        # One by one on a processor: no faster together, and rounded as alone.
+        parts = mel.split(1 if mel.device.type == "cpu" else len(mel))
+        self._model, self.vectors = model, torch.cat([model.encode(part) for part in parts])
         # Kept for a model that may hear the same.
         self._draft, self._mel = draft, mel if draft is not None else None
 

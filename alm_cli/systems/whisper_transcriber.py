@@ -15,7 +15,7 @@ import torch
 from alm_cli.checkpoints.load import Loaded
 from alm_cli.errors import UsageError
 from alm_cli.lm.whisper import Whisper
-from alm_cli.nn.packed import pack_exactly
+from alm_cli.nn.packed import SteadyHalfLinear, pack_exactly
 from alm_cli.runtime import place
 from alm_cli.systems.placing import rounded_in_place
 from alm_cli.systems.shared_batches import SharedBatches, Ticket
@@ -330,5 +330,5 @@ def _placed(model: Whisper, where: Placement) -> Whisper:
         return rounded_in_place(model, where.device)
     # Again for inference: that is when matrices that are used together are laid side by side.
     model = place(model, where.device, where.dtype).eval()
-    pack_exactly(model.decoder)
+    pack_exactly(model.decoder, SteadyHalfLinear)
     return model

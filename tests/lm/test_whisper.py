@@ -22,7 +22,7 @@ from alm_cli.checkpoints.family import SettingsError
 from alm_cli.checkpoints.load import load
 from alm_cli.errors import ModelError
 from alm_cli.lm.whisper import FAMILY, KEYS, Whisper, WhisperConfig, sniff
-from alm_cli.nn.packed import can_pack, pack_exactly, pack_int8
+from alm_cli.nn.packed import SteadyHalfLinear, can_pack, pack_exactly, pack_int8
 from alm_cli.nn.state import State
 from tests.oracles import header
 
@@ -514,6 +514,33 @@ def test_weights_that_are_half_floats_are_packed_without_a_change(
     state = State()
     made = [ours.decode(part, memory, state) for part in tokens.split([4, 1, 7], 1)]
     same_logits(torch.cat(made, 1), before)
+
+
+@pytest.mark.skipif(not can_pack(), reason="torch packs weights on x86 only")
+@pytest.mark.parametrize("threads", [1, 2])
+@torch.no_grad()
+def test_a_row_is_rounded_as_it_is_alone(one: Trio, tmp_path: Path, threads: int) -> None:
+    half = {name: tensor.half() for name, tensor in one.weights.items()}
+    ours = load(save(tmp_path, one.dims, half)).model.eval()
+    assert pack_exactly(ours.decoder, SteadyHalfLinear)
+    mel, tokens = one.mel(batch=9), one.tokens(9, 9)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        memory = ours.encode(mel)
+        alone = [_in_steps(ours, tokens[[n]], memory[[n]]) for n in range(9)]
+        for count in range(2, 10):
+            together = _in_steps(ours, tokens[:count], memory[:count])
+            assert torch.equal(together, torch.cat(alone[:count])), count
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_steps(model: Whisper, tokens: Tensor, memory: Tensor) -> Tensor:
+    """Logits of a prompt of 4 and of single tokens after it."""
+    state = State()
+    parts = tokens.split([4, *[1] * (tokens.shape[1] - 4)], 1)
+    return torch.cat([model.decode(part, memory, state) for part in parts], 1)
 
 
 @pytest.mark.skipif(not can_pack(), reason="torch packs weights on x86 only")

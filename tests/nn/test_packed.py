@@ -12,6 +12,7 @@ from alm_cli.nn.linear import Linear
 from alm_cli.nn.packed import (
     HalfLinear,
     Int8Linear,
+    SteadyHalfLinear,
     _largest_pair,
     can_pack,
     pack_exactly,
@@ -99,6 +100,16 @@ def test_vectors_have_eight_bits() -> None:
         exact = nn.functional.linear(x, weight)
         error = (Int8Linear(weight, None)(x) - exact).norm() / exact.norm()
         assert 0.005 < float(error) < 0.016
+
+
+@torch.no_grad()
+def test_a_row_is_the_same_beside_any_others() -> None:
+    weight, bias, x = weights(96, 512), torch.randn(96), torch.randn(130, 512)
+    steady, plain = SteadyHalfLinear(weight, bias), HalfLinear(weight, bias)
+    alone = torch.cat([steady(row[None]) for row in x])
+    assert all(torch.equal(steady(x[:count]), alone[:count]) for count in range(1, 131))
+    torch.testing.assert_close(alone, plain(x), atol=1e-5, rtol=1e-5)
+    assert torch.equal(steady(x[:2].view(2, 1, 512)), alone[:2, None])
 
 
 class Model(nn.Module):
