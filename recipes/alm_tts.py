@@ -11,7 +11,7 @@ with what is there.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,15 @@ class Row:
     first: np.ndarray
     durations: np.ndarray
     codes: np.ndarray
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """Codes [K, P + F], of which P were said `before`, and the condition [P + F, width]."""
+
+    codes: Tensor
+    before: int
+    condition: Tensor
 
 
 class Clips:
@@ -140,39 +149,45 @@ class AlmTtsTraining(Training[AlmTts]):
 
     def parted(self, rng: np.random.Generator, group: list[int], *, training: bool) -> Tensor:
         """[K + 1]: the loss a code of each book, and that of the durations."""
-        model, device = self.model if training else self.average, self.device
-        books = model.config.codebooks
+        model = self.model if training else self.average
+        rows, tone, length = self.laid_out(rng, group, model)
+        codes, conditions, targets = [], [], []
+        for row in rows:
+            steps = delay(row.codes[None], model.lags, -1)[0]
+            wanted = steps.clone()
+            for book in range(model.books):
+                wanted[book, : row.before + book] = -1
+            beyond = steps.shape[1] - row.codes.shape[1]
+            conditions.append(F.pad(row.condition, (0, 0, 0, beyond)))
+            codes.append(F.pad(steps, (1, -1), value=-1))
+            targets.append(wanted)
+        inputs, wanted = together(codes, -1), together(targets, -1)
+        if training:
+            inputs = disturbed(rng, inputs, model.config.vocabulary, SPOILT, GONE)
+        told = together([part.mT for part in conditions], 0).mT
+        return torch.cat([book_losses(model(inputs, told, tone), wanted), length[None]])
+
+    def laid_out(
+        self, rng: np.random.Generator, group: list[int], model: AlmTts
+    ) -> tuple[list[LaidOut], Tensor, Tensor]:
+        """What is to be rendered of each row, the tone [B, width], the loss of the durations."""
+        device = self.device
         rows = [self.clips.rows[i] for i in group]
         others = [self.clips.other(i, rng) for i in group]
         voice = model.voice(*self._references(rng, others))
         symbols, first, units, mask = _padded(rows, device)
         features, lengths = model.reader(symbols, first, voice, mask[:, None, None])
-        codes, conditions, targets = [], [], []
+        found = []
         for n, (row, other) in enumerate(zip(rows, others, strict=True)):
             told = model.condition(features[n, : len(row.symbols)], units[n, : len(row.symbols)])
             before = _prefix(rng, other) if rng.random() < 0.5 else other.codes[:, :0]
             said = np.concatenate([before, row.codes], 1).astype(np.int64)
-            steps = delay(torch.from_numpy(said)[None], model.lags, -1)[0].to(device)
-            wanted = steps.clone()
-            for book in range(books):
-                wanted[book, : before.shape[1] + book] = -1
-            fill = (0, 0, before.shape[1], steps.shape[1] - said.shape[1])
-            conditions.append(F.pad(told, fill))
-            codes.append(F.pad(steps, (1, -1), value=-1))
-            targets.append(wanted)
-        longest = max(part.shape[1] for part in codes)
-        inputs, wanted = (
-            torch.stack([F.pad(part, (0, longest - part.shape[1]), value=-1) for part in parts])
-            for parts in (codes, targets)
-        )
-        told = torch.stack([F.pad(part, (0, 0, 0, longest - len(part))) for part in conditions])
-        if training:
-            inputs = disturbed(rng, inputs, model.config.vocabulary, SPOILT, GONE)
-        found = book_losses(model(inputs, told, model.tone(voice)), wanted)
+            told = F.pad(told, (0, 0, before.shape[1], 0))
+            found.append(LaidOut(torch.from_numpy(said).to(device), before.shape[1], told))
         known = mask == 0
         target = (units.float() + 0.5).log()
         length = F.smooth_l1_loss(lengths[known], target[known], beta=0.2)
-        return torch.cat([found, length[None]])
+        return found, model.tone(voice), length
 
     def _references(self, rng: np.random.Generator, others: list[Row]) -> tuple[Tensor, Tensor]:
         """Latents [B, F, D] of a piece of each, and which of the frames are none."""
@@ -213,6 +228,13 @@ class AlmTtsTraining(Training[AlmTts]):
         return torch.stack(found)
 
 
+def together(parts: Sequence[Tensor], nothing: int) -> Tensor:
+    """Parts [..., S], each of its own length, as rows of one tensor [B, ..., S]."""
+    longest = max(part.shape[-1] for part in parts)
+    padded = [F.pad(part, (0, longest - part.shape[-1]), value=nothing) for part in parts]
+    return torch.stack(padded)
+
+
 def _padded(rows: list[Row], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Symbols, beginnings, units [B, N], and minus infinity where there are none [B, N]."""
     longest = max(len(row.symbols) for row in rows)
@@ -240,10 +262,15 @@ def _prefix(rng: np.random.Generator, row: Row) -> np.ndarray:
     return row.codes[:, row.codes.shape[1] - length :]
 
 
-def main() -> None:
-    parser = options(__doc__, lr=2e-3)
+def asked(description: str) -> argparse.ArgumentParser:
+    """What the training of a speaker can be asked for."""
+    parser = options(description, lr=2e-3)
     parser.add_argument("--frames", type=int, default=1000, help="a thread and step")
-    ask = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    ask = asked(__doc__).parse_args()
     ask.run.mkdir(parents=True, exist_ok=True)
     run(AlmTtsTraining(ask.run, ask.data, ask), ask)
 
