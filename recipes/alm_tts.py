@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from alm_cli.decoding.delays import delay
 from alm_cli.lm.alm_tts import AlmTts, AlmTtsConfig
 from recipes.alm_tts_data import Speaker, clip
-from recipes.renderers import book_losses, disturbed, started, weighed
+from recipes.renderers import disturbed, started, weighed
 from recipes.training import Training, options, run
 
 # The voices that have names, the best one first, and what they are made of.
@@ -43,8 +42,12 @@ SENTENCES = (
 )
 # The first codebooks decide what is heard, the last ones how clean it is.
 WEIGHTS = (1.5, 1.3, 1.1, 1.0, 0.9, 0.8, 0.7, 0.7)
-# Codes of the past that are others than they were, by book, and frames of it that are unknown.
-SPOILT, GONE = (0.06, 0.1, 0.14, 0.18, 0.22, 0.26, 0.3, 0.34), 0.1
+# How often a row is asked for each book.
+ASKED = (0.25, 0.18, 0.14, 0.11, 0.09, 0.08, 0.08, 0.07)
+# The part of the codes that are given and others than they were.
+SPOILT = (0.03,) * 8
+# How often a row ends early, and how often its beginning is known: lines are drawn in stretches.
+ENDS, KNOWN = 0.4, 0.5
 PREFIX = (20, 75)  # frames of the same speaker before, whose sounds are not told
 REFERENCE = (40, 125)  # frames from which the voice is taken
 
@@ -125,6 +128,7 @@ class AlmTtsTraining(Training[AlmTts]):
     """The clips of the data, the losses of codes and of durations."""
 
     name = "alm_tts"
+    config = AlmTtsConfig(causal=False)
     betas = (0.9, 0.97)
     decay, clip = 0.03, 1.0
     warm, fade = 100, 0.7
@@ -132,8 +136,8 @@ class AlmTtsTraining(Training[AlmTts]):
 
     def __init__(self, run: Path, data: Path, ask: argparse.Namespace) -> None:
         torch.manual_seed(ask.seed)
-        config = AlmTtsConfig()
-        super().__init__(run, ask, started(AlmTts(config), "alm-codec"), AlmTts(config))
+        first, second = AlmTts(self.config), AlmTts(self.config)
+        super().__init__(run, ask, started(first, "alm-codec"), second)
         self.data, self.clips = data, Clips(data)
 
     def epoch(self) -> Iterator[list[int]]:
@@ -148,24 +152,34 @@ class AlmTtsTraining(Training[AlmTts]):
         return total + found[-1], told | {"durations": float(found[-1].detach())}
 
     def parted(self, rng: np.random.Generator, group: list[int], *, training: bool) -> Tensor:
-        """[K + 1]: the loss a code of each book, and that of the durations."""
+        """[K + 1]: the loss a code of each book, and that of the durations.
+
+        Of each row one book is hidden in part and the finer ones wholly; that book is asked for.
+        """
         model = self.model if training else self.average
         rows, tone, length = self.laid_out(rng, group, model)
-        codes, conditions, targets = [], [], []
-        for row in rows:
-            steps = delay(row.codes[None], model.lags, -1)[0]
-            wanted = steps.clone()
-            for book in range(model.books):
-                wanted[book, : row.before + book] = -1
-            beyond = steps.shape[1] - row.codes.shape[1]
-            conditions.append(F.pad(row.condition, (0, 0, 0, beyond)))
-            codes.append(F.pad(steps, (1, -1), value=-1))
-            targets.append(wanted)
-        inputs, wanted = together(codes, -1), together(targets, -1)
         if training:
-            inputs = disturbed(rng, inputs, model.config.vocabulary, SPOILT, GONE)
-        told = together([part.mT for part in conditions], 0).mT
-        return torch.cat([book_losses(model(inputs, told, tone), wanted), length[None]])
+            rows = [_cut(rng, row) for row in rows]
+        codes, targets = [], []
+        for place, row in enumerate(rows):
+            book = int(rng.choice(len(ASKED), p=ASKED)) if training else place % model.books
+            hidden = rng.random(row.codes.shape[1]) < np.cos(rng.random() * np.pi / 2)
+            hidden[: row.before] = False
+            hidden[-1] |= not hidden.any()
+            lost = torch.from_numpy(hidden).to(self.device)
+            given, wanted = row.codes.clone(), torch.full_like(row.codes, -1)
+            given[book].masked_fill_(lost, -1)
+            given[book + 1 :, row.before :] = -1
+            wanted[book, lost] = row.codes[book, lost]
+            codes.append(given)
+            targets.append(wanted)
+        inputs = together(codes, -1)
+        if training:
+            inputs = disturbed(rng, inputs, model.config.vocabulary, SPOILT, 0.0)
+        told = together([row.condition.mT for row in rows], 0).mT
+        ends = [row.codes.shape[1] for row in rows]
+        found = asked_losses(model, inputs, told, tone, together(targets, -1), ends)
+        return torch.cat([found, length[None]])
 
     def laid_out(
         self, rng: np.random.Generator, group: list[int], model: AlmTts
@@ -226,6 +240,44 @@ class AlmTtsTraining(Training[AlmTts]):
             latents = (self.average.latents(torch.from_numpy(c)[None]) for c in codes)
             found.append(torch.cat([self.average.voice(x) for x in latents]).mean(0))
         return torch.stack(found)
+
+
+def _cut(rng: np.random.Generator, row: LaidOut) -> LaidOut:
+    """A row, or one that ends early, or of which more is known."""
+    frames, before = row.codes.shape[1], row.before
+    if rng.random() < ENDS:
+        frames = int(rng.integers(min(frames, before + 12), frames + 1))
+    if rng.random() < KNOWN:
+        before = int(rng.integers(before, max(before + 1, frames - 8)))
+    return LaidOut(row.codes[:, :frames], before, row.condition[:frames])
+
+
+def asked_losses(
+    model: AlmTts,
+    inputs: Tensor,
+    told: Tensor,
+    tone: Tensor,
+    wanted: Tensor,
+    ends: Sequence[int] | None = None,
+) -> Tensor:
+    """inputs and wanted [B, K, F], condition [B, F, width] -> the loss a code of each book [K].
+
+    It is 0 where none is asked for. `ends`: where rows end, if they see what comes later.
+    """
+    hidden = None
+    if ends is not None:
+        after = torch.arange(inputs.shape[2]) >= torch.tensor(ends)[:, None]
+        hidden = torch.zeros(after.shape).masked_fill(after, -torch.inf)[:, None, None]
+        hidden = hidden.to(inputs.device)
+    x = model.norm(model.read(inputs, told, tone, hidden=hidden))
+    aims = model.aim(x).unflatten(-1, (model.books, -1))
+    found = []
+    for book, head in enumerate(model.heads):
+        chosen = wanted[:, book] >= 0
+        logits = head(aims[:, :, book][chosen])
+        loss = F.cross_entropy(logits, wanted[:, book][chosen], reduction="sum")
+        found.append(loss / chosen.sum().clamp(min=1))
+    return torch.stack(found)
 
 
 def together(parts: Sequence[Tensor], nothing: int) -> Tensor:

@@ -36,7 +36,7 @@ from recipes.alm_tts_data import TEXTS, speak
 from recipes.alm_tts_data import Speaker as Source
 from recipes.asr_text import letters, word_errors
 from recipes.evaluate_asr import helper, ours, pocketsphinx
-from recipes.tts_rivals import Rival
+from recipes.tts_rivals import FirstSpeaker
 
 RATE = 16_000
 Hears = Callable[[np.ndarray], str]
@@ -208,10 +208,7 @@ def table(rows: dict[str, Found], judges: Iterable[str]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="alm-tts")
-    parser.add_argument(
-        "--rival", type=Path, nargs="+", metavar="FOLDER",
-        help="the checkpoint of the masked rival, and of the first book's (recipes/tts_rivals.py)",
-    )  # fmt: skip
+    parser.add_argument("--first", type=Path, help="a model of the first book (tts_rivals.py)")
     parser.add_argument("--voices", nargs="*", default=["baritone", "alto"])
     parser.add_argument("--limit", type=int, help="texts of each kind, all by default")
     parser.add_argument("--pocketsphinx", type=Path, help="a Python that has it, if not this one")
@@ -220,7 +217,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     ask = parser.parse_args()
     torch.set_num_threads(ask.threads)
-    speaker = Rival(*ask.rival) if ask.rival else load_speaker(ask.model, device="cpu")
+    speaker = (
+        FirstSpeaker(ask.model, ask.first) if ask.first else load_speaker(ask.model, device="cpu")
+    )
     judges: dict[str, Hears] = {"alm-asr": ours(load_transcriber("alm-asr", device="cpu"))}
     mos = quality(ask.speechmos)
     if mos is None:
@@ -243,7 +242,7 @@ def main() -> None:
         f"word boundaries: median {median(away):.0f} ms from the aligner's ({len(away)})\n"
         f"length that --speed asks for: at most {max(stretch):.2f} % off\n"
     )
-    if not ask.rival:  # those say whole lines
+    if not ask.first:  # that one says whole lines
         first = first_audio(speaker, "The cat is asleep on the warm roof.")
         sys.stdout.write(
             f"first audio, warm: {1000 * median(first):.0f} ms ({1000 * min(first):.0f} to "

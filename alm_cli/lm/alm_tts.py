@@ -1,9 +1,11 @@
 """alm-tts: the English speaker that ships in the package, on the first codebooks of alm-codec.
 
 Plan, then render. A small transformer reads the sounds of a line and says how long each lasts; what
-it knows of them, laid out in time, is the condition under which a causal transformer predicts the
-codes of each frame, all codebooks a step with the delay pattern of MusicGen (arXiv:2306.05284).
-Sounds have their places before a code is drawn, so none is left out, repeated, or endless.
+it knows of them, laid out in time, is the condition under which another one predicts the codes of
+all frames of a stretch together, a codebook after the other, in the manner of SoundStorm
+(arXiv:2305.09636); or, if it is `causal`, those of one frame after another, all codebooks a step
+with the delay pattern of MusicGen (arXiv:2306.05284). Sounds have their places before a code is
+drawn, so none is left out, repeated, or endless.
 
 A voice is a vector, made of the codes of a recording. Codes enter and leave by the vectors of their
 codebooks, which the codec has arranged: what sounds alike lies near.
@@ -47,21 +49,23 @@ class AlmTtsConfig:
     width: int = 256
     depth: int = 6
     heads: int = 4
+    causal: bool = True
     voices: tuple[str, ...] = ()
 
     @classmethod
     def from_hub(cls, raw: Mapping[str, object]) -> AlmTtsConfig:
         """Read `config.json`; ModelError for anything that this version cannot compute."""
         settings = Settings(raw)
-        defaults = asdict(cls(voices=()))
-        del defaults["voices"]
+        defaults = asdict(cls())
+        del defaults["causal"], defaults["voices"]
         values = {name: settings.number(name, default) for name, default in defaults.items()}
+        causal = settings.truth("causal", True)
         voices = settings.names("voices")
         settings.finish()
         for heads, width in (("heads", "width"), ("text_heads", "text_width")):
             if values[width] % (2 * values[heads]):
                 raise ModelError(f"config.json: {width} is not an even number for each of {heads}")
-        return cls(**values, voices=voices)
+        return cls(**values, causal=causal, voices=voices)
 
 
 class Reader(nn.Module):
@@ -125,6 +129,7 @@ class AlmTts(Renderer):
             width=config.width,
             depth=config.depth,
             heads=config.heads,
+            causal=config.causal,
         )
         self.config, self.rate = config, config.rate
         self.frames = Frames(config.group, config.lead)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alm_cli.nn.attention import Attention
-from alm_cli.nn.linear import Linear
+from alm_cli.nn.linear import Linear, product
 from alm_cli.nn.position import Rotary
 from alm_cli.nn.state import State
 from alm_cli.nn.transformer import MLP, Block, Transformer
@@ -65,6 +65,9 @@ class Renderer(nn.Module):
     A model is one by inheritance, and adds what makes conditions: its tensors keep plain names.
     With a `window` a step looks back at so many, itself one of them. One that keeps no vectors in
     its checkpoint has to `know` the codec before anything else.
+
+    If it is not `causal`, frames see one another, and are those of the codec, without a delay: what
+    is known of their codes goes in, what belongs in the places of the others comes out.
     """
 
     vectors: Tensor
@@ -82,11 +85,13 @@ class Renderer(nn.Module):
         heads: int,
         window: int | None = None,
         keeps_vectors: bool = True,
+        causal: bool = True,
     ) -> None:
         super().__init__()
-        self.books, self.width, self.lags = books, width, tuple(range(books))
+        self.books, self.width, self.causal = books, width, causal
+        self.lags = tuple(range(books)) if causal else (0,) * books
         self.enter = Linear(books * latent, width)
-        self.stack = rotary_stack(width, depth, heads, causal=True, window=window)
+        self.stack = rotary_stack(width, depth, heads, causal=causal, window=window)
         self.norm = nn.LayerNorm(width)
         self.aim = Linear(width, books * latent, bias=True)
         # They begin as the vectors of the codebooks, so that likely codes are those nearby.
@@ -127,10 +132,28 @@ class Renderer(nn.Module):
         aims = self.aim(x).unflatten(-1, (self.books, -1))
         return torch.stack([head(aims[:, :, k]) for k, head in enumerate(self.heads)], 1)
 
+    def asked(self, book: int, inputs: Tensor, condition: Tensor, tone: Tensor) -> Tensor:
+        """As `forward`, of one book only [B, S, V]."""
+        x = self.norm(self.read(inputs, condition, tone))
+        size = self.vectors.shape[-1]
+        aim = product(x, self.aim.weight[book * size : (book + 1) * size])
+        assert self.aim.bias is not None
+        logits: Tensor = self.heads[book](aim + self.aim.bias[book * size : (book + 1) * size])
+        return logits
+
     def read(
-        self, inputs: Tensor, condition: Tensor, tone: Tensor, state: State | None = None
+        self,
+        inputs: Tensor,
+        condition: Tensor,
+        tone: Tensor,
+        state: State | None = None,
+        hidden: Tensor | None = None,
     ) -> Tensor:
-        """As `forward`, for steps after which nothing is drawn -> features [B, S, width]."""
+        """As `forward`, for steps after which nothing is drawn -> features [B, S, width].
+
+        `hidden` [B, 1, 1, S] is minus infinity where a row that sees what comes later has ended.
+        """
         found = self.looked_up(inputs).transpose(1, 2).flatten(2)
-        x: Tensor = self.stack(self.enter(found) + condition + tone[:, None], state=state)
-        return x
+        x = self.enter(found) + condition + tone[:, None]
+        y: Tensor = self.stack(x, state=state, bias=hidden)
+        return y

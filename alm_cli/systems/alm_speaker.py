@@ -22,6 +22,7 @@ from alm_cli.errors import InputError, UsageError
 from alm_cli.lm.alm_tts import AlmTts
 from alm_cli.runtime import inference
 from alm_cli.systems.codec import Codec, load_codec
+from alm_cli.systems.parallel_rendering import ParallelRendering
 from alm_cli.systems.rendering import Rendered, Rendering, Sketch
 from alm_cli.systems.speaker import Line, Spoken
 from alm_cli.text.sounds import SYMBOLS, Sounds, sounds
@@ -59,7 +60,8 @@ class AlmSpeaker:
         self.config = self.model.config
         self.rate, self.voices = self.config.rate, self.config.voices
         self._codec, self._device = codec, device
-        self._rendering = Rendering(self.model, codec, device, name=self.name, kind="alm-tts")
+        kind = Rendering if self.config.causal else ParallelRendering
+        self._rendering = kind(self.model, codec, device, name=self.name, kind="alm-tts")
 
     def voice(self, source: str | Path | Audio | None) -> Tensor:
         """[1, W]: a named voice, or that of a recording or of tokens of alm-codec."""

@@ -7,10 +7,11 @@ a row as it does with other rows beside it, and a draw that flips is another rec
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from alm_cli.decoding.delays import delay, undelay
+from alm_cli.decoding.delays import delay
 from alm_cli.decoding.sampling import Sampling, noise_of, sample
 from alm_cli.nn.renderer import Renderer
 from alm_cli.nn.renderer_steps import RendererSteps
@@ -33,7 +34,7 @@ Samples = NDArray[np.float32]
 
 # Frames of the first blocks of a stream, and of all later ones.
 _BLOCKS = (5, 10, 20, 40)
-# Steps that may be drawn before what they sound like is wanted.
+# Frames that may be drawn before what they sound like is wanted.
 _AHEAD = 64
 # Codes of the step before [B, K], and which step it is -> logits [B, K, V].
 _Network = Callable[[Tensor, int], Tensor]
@@ -80,7 +81,7 @@ class Rendering:
         self._model, self._codec, self._device, self._kind = model, codec, device, kind
         self._lags = torch.tensor(model.lags, device=device)
         self._layout: RendererSteps | None = None
-        if device.type == "cpu":
+        if device.type == "cpu" and model.causal:
             with inference():
                 self._layout = RendererSteps(model)
 
@@ -94,33 +95,33 @@ class Rendering:
     def all(self, sketches: Sequence[Sketch]) -> list[Rendered]:
         """Each as `stream` gives it."""
         if self._layout is not None:
-            return [_end_of(self.stream(sketch)) for sketch in sketches]
+            return [end_of(self.stream(sketch)) for sketch in sketches]
         with inference():
             return [
-                self._rendered(sketch, steps, list(self._heard(sketch, steps)))
-                for sketch, steps in zip(sketches, self._drawn(sketches), strict=True)
+                self._rendered(sketch, frames, list(self._heard(sketch, frames)))
+                for sketch, frames in zip(sketches, self._drawn(sketches), strict=True)
             ]
 
     def stream(self, sketch: Sketch) -> Generator[Samples, None, Rendered]:
         """Blocks of samples as soon as they are known; in the end, all of it.
 
-        Steps are drawn on one core, what they sound like is computed on another one.
+        Frames are drawn on one core, what they sound like is computed on another one.
         """
-        steps: list[Tensor] = []
+        frames: list[Tensor] = []
         blocks: list[Samples] = []
         with one_core_each() as others:
-            made = self._steps([sketch])
+            made = self._frames(sketch)
             with closing(ahead(made, _AHEAD) if others else in_turn(made)) as source:
-                for block in self._heard(sketch, _kept(source, steps)):
+                for block in self._heard(sketch, _kept(source, frames)):
                     blocks.append(block)
                     yield block
-        return self._rendered(sketch, steps, blocks)
+        return self._rendered(sketch, frames, blocks)
 
     def _rendered(
-        self, sketch: Sketch, steps: Sequence[Tensor], blocks: Sequence[Samples]
+        self, sketch: Sketch, frames: Sequence[Tensor], blocks: Sequence[Samples]
     ) -> Rendered:
-        """What has been drawn, codes [1, K] of each step, and heard."""
-        codes = undelay(torch.stack([*steps], -1), self._model.lags).cpu().numpy()
+        """What has been drawn, codes [1, K] of each frame, and heard."""
+        codes = torch.stack([*frames], -1).cpu().numpy()
         tokens = Tokens(codes.astype(np.int32), self._origin(sketch))
         return Rendered(samples=np.concatenate(blocks), tokens=tokens)
 
@@ -134,16 +135,16 @@ class Rendering:
             notes={"model": self.name, "seed": str(sketch.seed)},
         )
 
-    def _heard(self, sketch: Sketch, steps: Iterable[Tensor]) -> Iterator[Samples]:
-        """Codes [1, K] of each step -> the samples that can be decoded with them."""
-        decoder, frames = self._codec.decoder(), _Frames(sketch, self._origin(sketch))
-        for codes in chain(steps, [None]):
-            for segment in frames.push(codes):
+    def _heard(self, sketch: Sketch, frames: Iterable[Tensor]) -> Iterator[Samples]:
+        """Codes [1, K] of each frame -> the samples that can be decoded with them."""
+        decoder, segments = self._codec.decoder(), _Segments(sketch, self._origin(sketch))
+        for codes in chain(frames, [None]):
+            for segment in segments.push(codes):
                 for block in decoder.push(segment):
                     yield block[0]
 
     def _drawn(self, sketches: Sequence[Sketch]) -> list[list[Tensor]]:
-        """Codes [1, K] of the steps of each; those that can go together do."""
+        """Codes [1, K] of the frames of each; those that can go together do."""
         groups: dict[int, list[int]] = {}
         for index, sketch in enumerate(sketches):
             groups.setdefault(sketch.before.shape[1], []).append(index)
@@ -151,9 +152,14 @@ class Rendering:
         for group in groups.values():
             steps = list(self._steps([sketches[index] for index in group]))
             for row, index in enumerate(group):
-                own = steps[: sketches[index].frames + max(self._model.lags)]
-                found[index] = [codes[row : row + 1] for codes in own]
+                own = (codes[row : row + 1] for codes in steps)
+                frames = islice(_undelayed(own, self._model.lags), sketches[index].frames)
+                found[index] = list(frames)
         return [found[index] for index in range(len(sketches))]
+
+    def _frames(self, sketch: Sketch) -> Iterator[Tensor]:
+        """Codes [1, K] of each new frame."""
+        return _undelayed(self._steps([sketch]), self._model.lags)
 
     def _steps(self, sketches: Sequence[Sketch]) -> Iterator[Tensor]:
         """Codes [B, K] of each step of the delay pattern, from the first new frame on."""
@@ -196,35 +202,44 @@ class Rendering:
         return lambda last, step: row(last[0], one[step])[None]
 
 
-class _Frames:
-    """Steps of the delay pattern one after another -> segments of tokens that can be decoded."""
+class _Segments:
+    """Frames one after another -> segments of tokens that can be decoded."""
 
     def __init__(self, sketch: Sketch, origin: Origin) -> None:
         self._sketch, self._origin = sketch, origin
-        self._steps: list[NDArray[np.int32]] = []
+        self._frames: list[Tensor] = []
         self._given = self._segments = 0
 
     def push(self, codes: Tensor | None) -> Iterator[Tokens]:
-        """Codes [1, K] of a step, None after the last."""
-        if codes is not None:
-            self._steps.append(codes[0].cpu().numpy().astype(np.int32))
-        frames, lag = self._sketch.frames, len(self._origin.vocabularies) - 1
-        whole = len(self._steps) - lag
-        block = _BLOCKS[min(self._segments, len(_BLOCKS) - 1)]
+        """Codes [1, K] of a frame, None after the last."""
         if codes is None:
-            yield self._segment(frames, final=True)
+            yield self._segment(final=True)
+            return
+        self._frames.append(codes)
+        count = self._given + len(self._frames)
+        block = _BLOCKS[min(self._segments, len(_BLOCKS) - 1)]
         # The last two frames stay with the end, whose samples are fewer than its frames hold.
-        elif whole - self._given >= block and whole <= frames - 2:
-            yield self._segment(whole, final=False)
+        if len(self._frames) >= block and count <= self._sketch.frames - 2:
+            yield self._segment(final=False)
 
-    def _segment(self, end: int, *, final: bool) -> Tokens:
-        begin, hop = self._given, self._origin.hop
-        books = range(len(self._origin.vocabularies))
-        codes = np.array([[self._steps[f + k][k] for f in range(begin, end)] for k in books])
-        length = self._sketch.samples - begin * hop if final else (end - begin) * hop
+    def _segment(self, *, final: bool) -> Tokens:
+        """What has not been given yet."""
+        codes, hop = torch.stack(self._frames, -1).cpu().numpy(), self._origin.hop
+        left = self._sketch.samples - self._given * hop
+        length = left if final else len(self._frames) * hop
         origin = replace(self._origin, source_length=length, segment=self._segments, final=final)
-        self._given, self._segments = end, self._segments + 1
-        return Tokens(codes[None].astype(np.int32), origin)
+        self._given += len(self._frames)
+        self._frames, self._segments = [], self._segments + 1
+        return Tokens(codes.astype(np.int32), origin)
+
+
+def _undelayed(steps: Iterable[Tensor], lags: Sequence[int]) -> Iterator[Tensor]:
+    """Codes [B, K] of steps of the delay pattern -> of frames, each as soon as it is whole."""
+    window: deque[Tensor] = deque(maxlen=max(lags) + 1)
+    for codes in steps:
+        window.append(codes)
+        if len(window) == window.maxlen:
+            yield torch.stack([window[lag][:, book] for book, lag in enumerate(lags)], 1)
 
 
 def _sampled(logits: Tensor, rules: Sequence[Sampling], noise: Sequence[torch.Generator]) -> Tensor:
@@ -250,7 +265,7 @@ def _kept(source: Iterable[Tensor], items: list[Tensor]) -> Iterator[Tensor]:
         yield item
 
 
-def _end_of(stream: Generator[Samples, None, Rendered]) -> Rendered:
+def end_of(stream: Generator[Samples, None, Rendered]) -> Rendered:
     """What a stream returns."""
     while True:
         try:

@@ -100,3 +100,21 @@ def test_the_renderer_stays() -> None:
     RendererSteps(model).row(tone, 3)(codes[0, :, 0], told[0, 0])
     assert [*model.state_dict()] == names
     assert torch.equal(model(codes, told, tone), whole)
+
+
+@torch.no_grad()
+def test_frames_that_see_one_another_are_asked_for_one_book() -> None:
+    torch.manual_seed(0)
+    model = Renderer(books=3, vocabulary=17, latent=8, width=16, depth=2, heads=2, causal=False)
+    model.vectors.normal_()
+    codes, told = torch.randint(-1, 17, (2, 3, 9)), torch.randn(2, 9, 16)
+    tone = torch.randn(2, 16)
+    logits = model(codes, told, tone)
+    for book in range(3):
+        torch.testing.assert_close(model.asked(book, codes, told, tone), logits[:, book])
+    codes[:, 0, -1] = 16 - codes[:, 0, -1]
+    assert bool((model(codes, told, tone)[:, :, 0] != logits[:, :, 0]).all()), "the last frame"
+    hidden = torch.zeros(2, 1, 1, 9)
+    hidden[..., 6:] = -torch.inf
+    cut = model.read(codes[:, :, :6], told[:, :6], tone)
+    torch.testing.assert_close(model.read(codes, told, tone, hidden=hidden)[:, :6], cut)
