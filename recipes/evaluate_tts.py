@@ -210,6 +210,7 @@ def main() -> None:
     parser.add_argument("--model", default="alm-tts")
     parser.add_argument("--first", type=Path, help="a model of the first book (tts_rivals.py)")
     parser.add_argument("--voices", nargs="*", default=["baritone", "alto"])
+    parser.add_argument("--alone", action="store_true", help="leave the synthesiser out")
     parser.add_argument("--limit", type=int, help="texts of each kind, all by default")
     parser.add_argument("--pocketsphinx", type=Path, help="a Python that has it, if not this one")
     parser.add_argument("--speechmos", type=Path, help="a Python that has it, if not this one")
@@ -232,7 +233,9 @@ def main() -> None:
     wanted = texts(ask.limit)
     rows: dict[str, Found] = {}
     for voice in ask.voices:
-        rows[f"flite {VOICES[voice].voice}"] = judged(source(VOICES[voice]), wanted, judges, mos)
+        if not ask.alone:
+            said = judged(source(VOICES[voice]), wanted, judges, mos)
+            rows[f"flite {VOICES[voice].voice}"] = said
         rows[voice] = judged(ours_says(speaker, voice), wanted, judges, mos)
         sys.stdout.write("\n".join(table(rows, judges)) + "\n\n")
         sys.stdout.flush()

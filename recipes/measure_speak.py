@@ -1,13 +1,14 @@
 """Measure how fast a model of ours renders, and how soon it is heard.
 
-    python -m recipes.measure_speak                     # alm-tts: a step, a sentence, first audio
+    python -m recipes.measure_speak                     # alm-tts: a look, a sentence, first audio
     python -m recipes.measure_speak --cold 5            # and the command line from nothing
     python -m recipes.measure_speak --batch 32          # short texts at once, and one by one
     python -m recipes.measure_speak --model alm-music   # a step
 
 A step is that of the network alone, with as many steps behind it as half a sentence has: as it is
-drawn on one core, and as the plain network would take it. Markdown goes to standard output. Run it
-on an otherwise idle machine.
+drawn on one core, and as the plain network would take it; a look is one at the frames of a late
+stretch and those before that are seen again. Markdown goes to standard output. Run it on an
+otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from alm_cli.nn.renderer import Renderer
 from alm_cli.nn.renderer_steps import RendererSteps
 from alm_cli.nn.state import State
 from alm_cli.systems.ahead import one_core_each
+from alm_cli.systems.parallel_rendering import SEEN, STRETCHES
 from alm_cli.systems.speaker import Line, load_speaker
 from recipes.timing import alternate, spread
 
@@ -58,6 +60,19 @@ def step_times(model: Renderer, runs: int) -> dict[str, list[float]]:
     with one_core_each(), torch.inference_mode():
         found = alternate({"a step": drawn, "a step of the plain network": plain}, runs)
     return {name: [1000 * s / STEPS for s in seconds] for name, seconds in found.items()}
+
+
+def look_times(model: Renderer, runs: int) -> dict[str, list[float]]:
+    """Milliseconds of a look at a stretch, for one codebook."""
+    frames = SEEN + STRETCHES[-1]
+    codes = torch.randint(1024, (1, model.books, frames))
+    told, tone = torch.randn(1, frames, model.width), torch.randn(1, model.width)
+    with one_core_each(), torch.inference_mode():
+        look: dict[str, Callable[[], object]] = {
+            f"a look at {frames} frames": partial(model.asked, 0, codes, told, tone)
+        }
+        found = alternate(look, 5 * runs)
+    return {name: [1000 * s for s in seconds] for name, seconds in found.items()}
 
 
 def speech_times(name: str, runs: int) -> tuple[list[float], list[float]]:
@@ -122,7 +137,8 @@ def main() -> None:
     torch.set_num_threads(ask.threads)
     model = load(ask.model).model
     assert isinstance(model, Renderer), f"{ask.model} is not of the kind that renders"
-    rows = {f"{name}, ms": spread(found) for name, found in step_times(model, ask.runs).items()}
+    times = step_times if model.causal else look_times
+    rows = {f"{name}, ms": spread(found) for name, found in times(model, ask.runs).items()}
     if ask.model == "alm-tts":
         rates, firsts = speech_times(ask.model, ask.runs)
         rows |= {"times real time": spread(rates), "first audio, ms": spread(firsts)}

@@ -148,12 +148,17 @@ class Ours:
     def __init__(self, folder: Path, kind: str) -> None:
         from alm_cli.checkpoints.load import load
         from alm_cli.lm.whisper import Whisper
-        from alm_cli.nn.packed import SteadyHalfLinear, pack_exactly, pack_int8
+        from alm_cli.nn.packed import (
+            SteadyHalfLinear,
+            SteadyInt8Linear,
+            pack_exactly,
+            pack_int8,
+        )
 
         model = load(folder / "hub").model
         assert isinstance(model, Whisper)
         if kind == "int8":
-            pack_int8(model)
+            pack_int8(model, SteadyInt8Linear)
         else:
             pack_exactly(model.decoder, SteadyHalfLinear)
         self._model = model

@@ -56,6 +56,8 @@ def load_timed(name: str, **options: object) -> tuple[str, Speaker, float]:
 
 
 def cache_cells(speaker: Speaker) -> dict[str, Cell]:
-    """What the decoder of alm-tts keeps of 100 frames; nothing of other speakers."""
+    """What a renderer keeps of 100 steps; nothing of other speakers."""
     model = getattr(speaker, "model", None)
-    return renderer_cache(model).cells() if isinstance(model, Renderer) else {}
+    if not isinstance(model, Renderer) or not model.causal:
+        return {}
+    return renderer_cache(model).cells()

@@ -86,6 +86,24 @@ class Int8Linear(nn.Module):
         return y.mul_(sizes) if self.bias is None else torch.addcmul(self.bias, y, sizes)
 
 
+class SteadyInt8Linear(Int8Linear):
+    """The same, which rounds a row as it does with any other rows beside it."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__(weight, bias)
+        # One more row, so that the numbers of all rows always go from -1 to 1.
+        self._ends = F.pad(weight.new_tensor([[1.0, -1.0]]), (0, weight.shape[1] - 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., D] float32 -> [..., E]."""
+        rows = x.reshape(-1, x.shape[-1])
+        sizes = torch.linalg.vector_norm(rows, torch.inf, -1, keepdim=True).clamp_(min=_LEAST)
+        even = torch.cat([rows / sizes, self._ends])
+        y = torch.ops.quantized.linear_dynamic(even, self._packed, _NARROW)[:-1]
+        y = y.mul_(sizes) if self.bias is None else torch.addcmul(self.bias, y, sizes)
+        return y.view(*x.shape[:-1], -1)
+
+
 def _largest_pair(rows: Tensor) -> Tensor:
     """rows [E, D] -> [E], the largest sum of the sizes of two that are added in 16 bits."""
     sizes = F.pad(rows.abs(), (0, rows.shape[1] % 2))
@@ -108,14 +126,14 @@ def pack_exactly(model: nn.Module, make: Make = HalfLinear) -> bool:
     return True
 
 
-def pack_int8(model: nn.Module) -> None:
+def pack_int8(model: nn.Module, make: Make = Int8Linear) -> None:
     """Round the weights of the linear maps of `model` to 8 bits, in their place.
 
-    UsageError: this machine has no products of such numbers.
+    `make` is one of the maps above. UsageError: this machine has no products of such numbers.
     """
     if not can_pack():
         raise UsageError("int8 needs an x86 processor", hint="--dtype float32")
-    pack_with(model, Int8Linear)
+    pack_with(model, make)
 
 
 def _weights(model: nn.Module) -> Iterator[Tensor]:

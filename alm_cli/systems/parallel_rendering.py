@@ -20,8 +20,8 @@ from alm_cli.systems.rendering import Rendered, Rendering, Sketch, end_of
 # Looks at each codebook.
 _LOOKS = (4, 1, 1, 1, 1, 1, 1, 1)
 # Frames of the first stretches, and of all later ones; frames before that are seen again.
-_STRETCHES = (25, 50, 100)
-_SEEN = 75
+STRETCHES = (25, 50, 100)
+SEEN = 75
 
 
 class ParallelRendering(Rendering):
@@ -37,7 +37,7 @@ class ParallelRendering(Rendering):
         known, before = sketch.before[None], sketch.before.shape[1]
         told = F.pad(sketch.condition, (0, 0, before, 0))[None]
         for begin, end in stretches(sketch.frames):
-            first = max(0, before + begin - _SEEN)
+            first = max(0, before + begin - SEEN)
             condition = told[:, first : before + end]
             given = self._given(sketch, begin, end)
             new = self._filled(known[:, :, first:], given, condition, sketch, noise)
@@ -68,7 +68,7 @@ def stretches(frames: int) -> Iterator[tuple[int, int]]:
     """From which frame to which: short ones first; what would be left at the end joins the last."""
     begin, place = 0, 0
     while begin < frames:
-        size = _STRETCHES[min(place, len(_STRETCHES) - 1)]
-        end = begin + size if frames - begin >= size + _STRETCHES[0] else frames
+        size = STRETCHES[min(place, len(STRETCHES) - 1)]
+        end = begin + size if frames - begin >= size + STRETCHES[0] else frames
         yield begin, end
         begin, place = end, place + 1

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from alm_cli.errors import UsageError
-from alm_cli.nn.packed import pack_exactly, pack_int8
+from alm_cli.nn.linear import Make
+from alm_cli.nn.packed import Int8Linear, pack_exactly, pack_int8
 from alm_cli.nn.rounded import take_from_file
 from alm_cli.runtime import Model, dtype_of, give_back, place
 
@@ -35,14 +36,15 @@ def placed(
     return model
 
 
-def rounded_in_place(model: Model, device: torch.device) -> Model:
+def rounded_in_place(model: Model, device: torch.device, make: Make = Int8Linear) -> Model:
     """The model with linear maps of 8 bits, whose weights may lie in a mapped file until now.
 
-    Layer by layer: at no time is more of the weights in memory. UsageError: no int8 here.
+    `make` makes the maps. Layer by layer: at no time is more of the weights in memory. UsageError:
+    no int8 here.
     """
     if device.type != "cpu":
         raise UsageError("int8 is for processors", hint="--dtype float16")
-    pack_int8(model)
+    pack_int8(model, make)
     take_from_file(model)
     give_back()
     return model.eval()

@@ -15,7 +15,7 @@ import torch
 from alm_cli.checkpoints.load import Loaded
 from alm_cli.errors import UsageError
 from alm_cli.lm.whisper import Whisper
-from alm_cli.nn.packed import SteadyHalfLinear, pack_exactly
+from alm_cli.nn.packed import SteadyHalfLinear, SteadyInt8Linear, pack_exactly
 from alm_cli.runtime import place
 from alm_cli.systems.placing import rounded_in_place
 from alm_cli.systems.shared_batches import SharedBatches, Ticket
@@ -327,7 +327,7 @@ def _check_draft(draft: Loaded, loaded: Loaded) -> None:
 def _placed(model: Whisper, where: Placement) -> Whisper:
     """The model where it computes, and as."""
     if where.int8:
-        return rounded_in_place(model, where.device)
+        return rounded_in_place(model, where.device, SteadyInt8Linear)
     # Again for inference: that is when matrices that are used together are laid side by side.
     model = place(model, where.device, where.dtype).eval()
     pack_exactly(model.decoder, SteadyHalfLinear)

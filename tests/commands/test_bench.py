@@ -133,7 +133,7 @@ def test_nothing_to_measure_is_an_error(alm: Alm, tmp_path: Path) -> None:
 
 
 def test_a_speaker_in_one_report(alm: Alm, tmp_path: Path) -> None:
-    """The bundled one: sound comes before the end, and its cache is as large as predicted."""
+    """The bundled one: sound comes before the end; it keeps no keys and values."""
     words = (
         "bench",
         "speak",
@@ -151,7 +151,7 @@ def test_a_speaker_in_one_report(alm: Alm, tmp_path: Path) -> None:
     assert row["model"] == "alm-tts" and row["audio_s"] > 0.3
     assert 0 < row["first_sound_ms"]["value"] <= 1000 * row["audio_s"] * row["rtf"]["median"] + 1000
     assert row["first_chunk_ms"]["median"] <= row["first_sound_ms"]["value"]
-    assert abs(row["cache_off"]) < 2
+    assert not any(name.startswith("cache") for name in row)
     assert row["underruns"] <= row["chunks"]
     assert len(report["weights"]["alm-tts"]) == len(report["data"]["texts"]) == 64
 

@@ -22,7 +22,13 @@ from alm_cli.checkpoints.family import SettingsError
 from alm_cli.checkpoints.load import load
 from alm_cli.errors import ModelError
 from alm_cli.lm.whisper import FAMILY, KEYS, Whisper, WhisperConfig, sniff
-from alm_cli.nn.packed import SteadyHalfLinear, can_pack, pack_exactly, pack_int8
+from alm_cli.nn.packed import (
+    SteadyHalfLinear,
+    SteadyInt8Linear,
+    can_pack,
+    pack_exactly,
+    pack_int8,
+)
 from alm_cli.nn.state import State
 from tests.oracles import header
 
@@ -518,11 +524,17 @@ def test_weights_that_are_half_floats_are_packed_without_a_change(
 
 @pytest.mark.skipif(not can_pack(), reason="torch packs weights on x86 only")
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("int8", [False, True])
 @torch.no_grad()
-def test_a_row_is_rounded_as_it_is_alone(one: Trio, tmp_path: Path, threads: int) -> None:
+def test_a_row_is_rounded_as_it_is_alone(
+    one: Trio, tmp_path: Path, threads: int, int8: bool
+) -> None:
     half = {name: tensor.half() for name, tensor in one.weights.items()}
     ours = load(save(tmp_path, one.dims, half)).model.eval()
-    assert pack_exactly(ours.decoder, SteadyHalfLinear)
+    if int8:
+        pack_int8(ours, SteadyInt8Linear)
+    else:
+        assert pack_exactly(ours.decoder, SteadyHalfLinear)
     mel, tokens = one.mel(batch=9), one.tokens(9, 9)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -13,6 +13,7 @@ from alm_cli.nn.packed import (
     HalfLinear,
     Int8Linear,
     SteadyHalfLinear,
+    SteadyInt8Linear,
     _largest_pair,
     can_pack,
     pack_exactly,
@@ -102,13 +103,18 @@ def test_vectors_have_eight_bits() -> None:
         assert 0.005 < float(error) < 0.016
 
 
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(("kind", "near"), [(SteadyHalfLinear, 1e-5), (SteadyInt8Linear, 0.05)])
 @torch.no_grad()
-def test_a_row_is_the_same_beside_any_others() -> None:
-    weight, bias, x = weights(96, 512), torch.randn(96), torch.randn(130, 512)
-    steady, plain = SteadyHalfLinear(weight, bias), HalfLinear(weight, bias)
+def test_a_row_is_the_same_beside_any_others(
+    kind: type[SteadyHalfLinear | SteadyInt8Linear], near: float, biased: bool
+) -> None:
+    weight, x = weights(96, 512), torch.randn(130, 512) * torch.rand(130, 1)
+    bias = torch.randn(96) if biased else None
+    steady, plain = kind(weight, bias), HalfLinear(weight, bias)
     alone = torch.cat([steady(row[None]) for row in x])
     assert all(torch.equal(steady(x[:count]), alone[:count]) for count in range(1, 131))
-    torch.testing.assert_close(alone, plain(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(alone, plain(x), atol=near, rtol=near)
     assert torch.equal(steady(x[:2].view(2, 1, 512)), alone[:2, None])
 
 
