@@ -165,7 +165,7 @@ class Ours:
 
     def encode(self, mel: Tensor) -> Tensor:
         """mel [B, M, 3000] -> [B, 1500, D]."""
-        return self._model.encode(mel)
+        return torch.cat([self._model.encode(one) for one in mel.split(1)])
 
     def decode(self, memory: Tensor, beams: int, tokens: int) -> list[int]:
         """As `Engine`."""

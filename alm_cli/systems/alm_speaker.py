@@ -30,7 +30,7 @@ from alm_cli.values import Audio, Tokens, Word
 
 CODEC = "alm-codec"
 # What sounds best on the texts of recipes/speak_texts.txt.
-SAMPLING = Sampling(temperature=0.5, top_k=20)
+SAMPLING = Sampling(temperature=0.3, top_k=20)
 
 # Frames of what was said before that a line goes on from, and of a recording that make a voice.
 _BEFORE = 25
@@ -50,7 +50,7 @@ class _Plan:
 class AlmSpeaker:
     """The speaker that ships in the package: see `alm_cli.systems.speaker.Speaker`."""
 
-    longest = 120
+    longest = 240
     language = "en"
     codec = CODEC
 
