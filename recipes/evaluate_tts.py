@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -183,8 +184,9 @@ def first_audio(speaker: Speaker, text: str, runs: int = 5) -> list[float]:
     found = []
     for _ in range(runs):
         began = time.perf_counter()
-        next(speaker.stream(Line(text=text, seed=1)))
-        found.append(time.perf_counter() - began)
+        with closing(speaker.stream(Line(text=text, seed=1))) as stream:
+            next(stream)
+            found.append(time.perf_counter() - began)
     return found
 
 

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -84,8 +85,9 @@ def speech_times(name: str, runs: int) -> tuple[list[float], list[float]]:
         said = speaker.say([Line(text=LONG, seed=run)])[0]
         rates.append(len(said.samples) / speaker.rate / (time.perf_counter() - began))
         began = time.perf_counter()
-        next(iter(speaker.stream(Line(text=SHORT, seed=run))))
-        firsts.append(1000 * (time.perf_counter() - began))
+        with closing(speaker.stream(Line(text=SHORT, seed=run))) as stream:
+            next(stream)
+            firsts.append(1000 * (time.perf_counter() - began))
     return rates[1:], firsts[1:]
 
 
