@@ -41,7 +41,7 @@ class Memory:
 
     def __init__(self, model: Whisper, mel: Tensor, draft: Whisper | None = None) -> None:
         # One by one on a processor: no faster together, and rounded as alone.
-        parts = mel.split(1 if mel.device.type == "cpu" else len(mel))
+        parts = torch.split(mel, 1 if mel.device.type == "cpu" else len(mel))
         self._model, self.vectors = model, torch.cat([model.encode(part) for part in parts])
         # Kept for a model that may hear the same.
         self._draft, self._mel = draft, mel if draft is not None else None
