@@ -178,7 +178,7 @@ class Attention(nn.Module):
 def steadily(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
-    """Attention of q [B, H, S, D] to k and v [B, H, K, D]; no row depends on how many there are.
+    """q [B, H, S, D], k and v [B, H, K, D] -> [B, H, S, D]; no row depends on how many there are.
 
     On a processor torch's own depends on it in its last digits: it parts the keys of single queries
     among its threads as there are rows, and how a product is rounded depends on where in memory the

@@ -133,7 +133,7 @@ class Renderer(nn.Module):
         return torch.stack([head(aims[:, :, k]) for k, head in enumerate(self.heads)], 1)
 
     def asked(self, book: int, inputs: Tensor, condition: Tensor, tone: Tensor) -> Tensor:
-        """As `forward`, of one book only [B, S, V]."""
+        """As `forward`, of one book only -> logits [B, S, V]."""
         x = self.norm(self.read(inputs, condition, tone))
         size = self.vectors.shape[-1]
         aim = product(x, self.aim.weight[book * size : (book + 1) * size])

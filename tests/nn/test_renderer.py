@@ -112,8 +112,9 @@ def test_frames_that_see_one_another_are_asked_for_one_book() -> None:
     logits = model(codes, told, tone)
     for book in range(3):
         torch.testing.assert_close(model.asked(book, codes, told, tone), logits[:, book])
-    codes[:, 0, -1] = 16 - codes[:, 0, -1]
-    assert bool((model(codes, told, tone)[:, :, 0] != logits[:, :, 0]).all()), "the last frame"
+    codes[:, 0, -1] = (codes[:, 0, -1] + 2) % 17
+    seen = (model(codes, told, tone)[:, :, 0] - logits[:, :, 0]).abs().amax((1, 2))
+    assert float(seen.min()) > 1e-6, "the last frame"
     hidden = torch.zeros(2, 1, 1, 9)
     hidden[..., 6:] = -torch.inf
     cut = model.read(codes[:, :, :6], told[:, :6], tone)
