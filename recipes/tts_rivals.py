@@ -33,7 +33,6 @@ from alm_cli.systems.codec import load_codec
 from alm_cli.systems.parallel_rendering import ParallelRendering
 from alm_cli.systems.rendering import Sketch
 from alm_cli.systems.speaker import Line, Spoken
-from alm_cli.text.sounds import SYMBOLS
 from alm_cli.values import Audio
 from recipes.alm_tts import AlmTtsTraining, asked, asked_losses, together
 from recipes.renderers import book_losses, disturbed
@@ -138,10 +137,7 @@ class FirstSpeaker(AlmSpeaker):
     def _read_by_the_other(self, plan: _Plan) -> Sketch:
         """The same plan, in the conditions that the other model has learnt."""
         model = self._causal.model
-        owners = torch.tensor(plan.said.owners)
-        first = (owners >= 0) & (owners != owners.roll(1))
-        symbols = torch.tensor([[SYMBOLS.index(symbol) for symbol in plan.said.symbols]])
-        features, _ = model.reader(symbols, first.long()[None], self._other_voice)
+        features, _ = self._causal._read_sounds(plan.said, self._other_voice)
         condition = model.condition(features[0], torch.from_numpy(plan.units))
         return replace(plan.sketch, condition=condition, tone=model.tone(self._other_voice))
 

@@ -5,7 +5,8 @@ A time by codebook matrix of F frames takes F steps and as many more as the last
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -27,3 +28,12 @@ def undelay(steps: Tensor, lags: Sequence[int]) -> Tensor:
     assert frames >= 0, "fewer steps than the last codebook lags"
     books = [steps[:, book, lag : lag + frames] for book, lag in enumerate(lags)]
     return torch.stack(books, 1)
+
+
+def undelayed(steps: Iterable[Tensor], lags: Sequence[int]) -> Iterator[Tensor]:
+    """Codes [B, K] of steps one by one -> of frames, each as soon as it is whole."""
+    window: deque[Tensor] = deque(maxlen=max(lags) + 1)
+    for codes in steps:
+        window.append(codes)
+        if len(window) == window.maxlen:
+            yield torch.stack([window[lag][:, book] for book, lag in enumerate(lags)], 1)

@@ -92,10 +92,7 @@ class AlmSpeaker:
     def _plan(self, line: Line) -> _Plan:
         said = sounds(line.text)
         voice = self.voice(None) if line.voice is None else cast("Tensor", line.voice)
-        symbols = torch.tensor([[SYMBOLS.index(s) for s in said.symbols]], device=self._device)
-        owners = torch.tensor(said.owners, device=self._device)
-        first = (owners >= 0) & (owners != owners.roll(1))
-        features, lengths = self.model.reader(symbols, first.long()[None], voice)
+        features, lengths = self._read_sounds(said, voice)
         predicted = (lengths[0].double().exp() - 0.5).clamp(min=1).cpu().numpy()
         samples = None if line.duration_s is None else round(line.duration_s * self.rate)
         units = self._units(predicted / line.speed, samples)
@@ -109,6 +106,14 @@ class AlmSpeaker:
             sampling=line.sampling(SAMPLING),
         )
         return _Plan(said, units, sketch)
+
+    def _read_sounds(self, said: Sounds, voice: Tensor) -> tuple[Tensor, Tensor]:
+        """What the reader makes of sounds: features [1, N, D], log of units [1, N]."""
+        symbols = torch.tensor([[SYMBOLS.index(s) for s in said.symbols]], device=self._device)
+        owners = torch.tensor(said.owners, device=self._device)
+        first = (owners >= 0) & (owners != owners.roll(1))
+        features, lengths = self.model.reader(symbols, first.long()[None], voice)
+        return features, lengths
 
     def _units(self, predicted: NDArray[np.float64], samples: int | None) -> NDArray[np.int64]:
         """Whole units of each symbol, at least one, so many in all as the samples need."""

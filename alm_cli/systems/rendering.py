@@ -7,7 +7,6 @@ a row as it does with other rows beside it, and a draw that flips is another rec
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from alm_cli.decoding.delays import delay
+from alm_cli.decoding.delays import delay, undelayed
 from alm_cli.decoding.sampling import Sampling, noise_of, sample
 from alm_cli.nn.renderer import Renderer
 from alm_cli.nn.renderer_steps import RendererSteps
@@ -153,13 +152,13 @@ class Rendering:
             steps = list(self._steps([sketches[index] for index in group]))
             for row, index in enumerate(group):
                 own = (codes[row : row + 1] for codes in steps)
-                frames = islice(_undelayed(own, self._model.lags), sketches[index].frames)
+                frames = islice(undelayed(own, self._model.lags), sketches[index].frames)
                 found[index] = list(frames)
         return [found[index] for index in range(len(sketches))]
 
     def _frames(self, sketch: Sketch) -> Iterator[Tensor]:
         """Codes [1, K] of each new frame."""
-        return _undelayed(self._steps([sketch]), self._model.lags)
+        return undelayed(self._steps([sketch]), self._model.lags)
 
     def _steps(self, sketches: Sequence[Sketch]) -> Iterator[Tensor]:
         """Codes [B, K] of each step of the delay pattern, from the first new frame on."""
@@ -231,15 +230,6 @@ class _Segments:
         self._given += len(self._frames)
         self._frames, self._segments = [], self._segments + 1
         return Tokens(codes.astype(np.int32), origin)
-
-
-def _undelayed(steps: Iterable[Tensor], lags: Sequence[int]) -> Iterator[Tensor]:
-    """Codes [B, K] of steps of the delay pattern -> of frames, each as soon as it is whole."""
-    window: deque[Tensor] = deque(maxlen=max(lags) + 1)
-    for codes in steps:
-        window.append(codes)
-        if len(window) == window.maxlen:
-            yield torch.stack([window[lag][:, book] for book, lag in enumerate(lags)], 1)
 
 
 def _sampled(logits: Tensor, rules: Sequence[Sampling], noise: Sequence[torch.Generator]) -> Tensor:

@@ -154,3 +154,8 @@ def test_the_cache_of_a_renderer_is_as_large_as_its_shape_says(dtype: torch.dtyp
     assert abs(float(str(cells["cache_off"]))) < 2
     assert cache.kept <= cache.allocated
     assert cache_cells(Talker()) == {}
+    speaker = Talker()
+    speaker.model = model  # type: ignore[attr-defined]
+    assert abs(float(str(cache_cells(speaker)["cache_off"]))) < 2
+    model.causal = False
+    assert cache_cells(speaker) == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from alm_cli.decoding.delays import delay, undelay
+from alm_cli.decoding.delays import delay, undelay, undelayed
 
 
 @pytest.mark.parametrize("frames", [0, 1, 3, 17])
@@ -15,6 +15,9 @@ def test_undelay_undoes_delay(frames: int, lags: tuple[int, ...]) -> None:
     steps = delay(codes, lags, -1)
     assert steps.shape[2] == frames + max(lags)
     assert torch.equal(undelay(steps, lags), codes)
+    assert [frame.tolist() for frame in undelayed(steps.unbind(2), lags)] == [
+        frame.tolist() for frame in codes.unbind(2)
+    ]
     assert (steps == -1).sum() == 2 * (len(lags) * max(lags))
 
 

@@ -15,9 +15,14 @@ from alm_cli.nn.renderer import Renderer
 from alm_cli.runtime import inference
 from alm_cli.systems.codec import Codec, load_codec
 from alm_cli.systems.parallel_rendering import ParallelRendering, stretches
-from alm_cli.systems.rendering import Rendered, Sketch
-
-BOOKS, WIDTH = 3, 16
+from alm_cli.systems.rendering import Sketch
+from tests.systems.sketches import (
+    BOOKS,
+    WIDTH,
+    neighbours_repeats_and_streams_change_nothing,
+    one_thread_or_two,
+    sketch,
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +41,6 @@ def rendering(codec: Codec) -> ParallelRendering:
             weight.data.mul_(2)
     model.eval().requires_grad_(False)
     return ParallelRendering(model, codec, torch.device("cpu"), name="ours", kind="test")
-
-
-def sketch(frames: int = 12, known: int = 0, seed: int = 1, temperature: float = 0.8) -> Sketch:
-    generator = torch.Generator().manual_seed(seed)
-    return Sketch(
-        condition=torch.randn(frames, WIDTH, generator=generator),
-        tone=torch.randn(1, WIDTH, generator=generator),
-        before=torch.randint(64, (BOOKS, known), generator=generator),
-        samples=frames * 960 - 333,
-        seed=seed,
-        sampling=Sampling(temperature=temperature, top_k=10),
-    )
 
 
 def plainly(model: Renderer, wanted: Sketch) -> Tensor:
@@ -90,11 +83,6 @@ def plainly_drawn(
     return codes, chances.gather(1, codes[:, None])[:, 0]
 
 
-def equal(one: Rendered, two: Rendered) -> bool:
-    codes = np.array_equal(one.tokens.codes, two.tokens.codes)
-    return codes and np.array_equal(one.samples, two.samples)
-
-
 @pytest.mark.parametrize("wanted", [sketch(), sketch(30, 9), sketch(260, 5, seed=2), sketch(1)])
 def test_codes_are_those_of_a_plain_loop(codec: Codec, wanted: Sketch) -> None:
     ours = rendering(codec)
@@ -107,29 +95,11 @@ SKETCHES = [sketch(60), sketch(7, 4, seed=2), sketch(1, 4), sketch(90, 1, seed=3
 
 
 def test_neighbours_repeats_and_streams_change_nothing(codec: Codec) -> None:
-    ours = rendering(codec)
-    for wanted, found in zip(SKETCHES, ours.all(SKETCHES), strict=True):
-        assert equal(ours.all([wanted])[0], found)
-        stream, blocks = ours.stream(wanted), []
-        try:
-            while True:
-                blocks.append(next(stream))
-        except StopIteration as end:
-            assert equal(end.value, found)
-        assert np.array_equal(np.concatenate(blocks), found.samples)
-        assert len(found.samples) == wanted.samples
+    neighbours_repeats_and_streams_change_nothing(rendering(codec), SKETCHES)
 
 
 def test_one_thread_or_two(codec: Codec) -> None:
-    ours, before, found = rendering(codec), torch.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            found.append(ours.all(SKETCHES[:1])[0])
-            assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    assert equal(*found)
+    one_thread_or_two(rendering(codec), SKETCHES[0])
 
 
 def test_seed_tone_and_past_matter(codec: Codec) -> None:

@@ -13,10 +13,15 @@ from alm_cli.decoding.sampling import Sampling, noise_of
 from alm_cli.nn.renderer import Renderer
 from alm_cli.runtime import inference
 from alm_cli.systems.codec import Codec, load_codec
-from alm_cli.systems.rendering import Rendered, Rendering, Sketch
+from alm_cli.systems.rendering import Rendering, Sketch
 from alm_cli.values import Tokens
-
-BOOKS, WIDTH = 3, 16
+from tests.systems.sketches import (
+    BOOKS,
+    WIDTH,
+    neighbours_repeats_and_streams_change_nothing,
+    one_thread_or_two,
+    sketch,
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +40,6 @@ def rendering(codec: Codec, window: int | None = None) -> Rendering:
         head.weight.data.mul_(4)
     model.eval().requires_grad_(False)
     return Rendering(model, codec, torch.device("cpu"), name="ours", kind="test")
-
-
-def sketch(frames: int = 12, known: int = 0, seed: int = 1, **how: float) -> Sketch:
-    generator = torch.Generator().manual_seed(seed)
-    return Sketch(
-        condition=torch.randn(frames, WIDTH, generator=generator),
-        tone=torch.randn(1, WIDTH, generator=generator),
-        before=torch.randint(64, (BOOKS, known), generator=generator),
-        samples=frames * 960 - 333,
-        seed=seed,
-        sampling=Sampling(**({"temperature": 0.8, "top_k": 10} | how)),  # type: ignore[arg-type]
-    )
 
 
 def plainly(model: Renderer, wanted: Sketch) -> Tensor:
@@ -79,11 +72,6 @@ def plainly_drawn(logits: Tensor, how: Sampling, noise: torch.Generator) -> Tens
     return (chosen if codes is None else codes.gather(1, chosen))[:, 0]
 
 
-def equal(one: Rendered, two: Rendered) -> bool:
-    codes = np.array_equal(one.tokens.codes, two.tokens.codes)
-    return codes and np.array_equal(one.samples, two.samples)
-
-
 @pytest.mark.parametrize(
     ("window", "wanted"),
     [
@@ -107,31 +95,11 @@ SKETCHES = [sketch(), sketch(7, 4, seed=2), sketch(1, 4, seed=1), sketch(9, 1, s
 
 
 def test_neighbours_repeats_and_streams_change_nothing(codec: Codec) -> None:
-    ours = rendering(codec)
-    together = ours.all(SKETCHES)
-    for wanted, found in zip(SKETCHES, together, strict=True):
-        assert equal(ours.all([wanted])[0], found)
-        stream, blocks = ours.stream(wanted), []
-        try:
-            while True:
-                blocks.append(next(stream))
-        except StopIteration as end:
-            assert equal(end.value, found)
-        assert np.array_equal(np.concatenate(blocks), found.samples)
-        assert len(found.samples) == wanted.samples
-        assert found.tokens.origin.source_length == wanted.samples
+    neighbours_repeats_and_streams_change_nothing(rendering(codec), SKETCHES)
 
 
 def test_one_thread_or_two(codec: Codec) -> None:
-    ours, before, found = rendering(codec), torch.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            found.append(ours.all(SKETCHES[:1])[0])
-            assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    assert equal(*found)
+    one_thread_or_two(rendering(codec), SKETCHES[0])
 
 
 def test_rows_that_go_together_are_what_they_are_alone(codec: Codec) -> None:
