@@ -7,8 +7,10 @@ Each part becomes ``OUT_DIR/<part>.i16`` (its clips one after another, raw littl
 `recipes.asr_text.letters` makes of it). The index appears last, and both files appear whole: a
 trainer may start on the parts that are there, and a second run makes only what is missing.
 
-Training hears espeak-ng and flite. Held out for measuring are sentences, some voices of each, and
-a whole engine, festival. Nothing here is a recording, apart from what the voices were made of.
+Training hears espeak-ng, flite, Pico (the package py-nanotts) and RHVoice (`RHVoice-test`; those of
+its English voices that may be used for anything). Held out for measuring are sentences, some voices
+of the first two, and a whole engine, festival. Nothing here is a recording, apart from what the
+voices were made of; `recipes/asr_labels.py` adds readers.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ VARIANTS = (
 )
 HELD_OUT = ("m5", "f3", "Andrea", "Mario")  # of espeak-ng; of flite: rms
 FLITE = ("kal16", "slt", "slt", "awb", "awb")
+PICO = ("en-US", "en-GB")
+RHVOICE = ("Alan", "Bdl", "Clb", "Slt")
 FESTIVAL = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
 
 
@@ -95,6 +99,21 @@ def flite(rng: Rng, text: str, path: str, held_out: bool) -> str:
     return f"flite {voice}"
 
 
+def pico(rng: Rng, text: str, path: str, held_out: bool) -> str:  # noqa: ARG001 - none is
+    from py_nanotts import NanoTTS  # noqa: PLC0415 - only who makes the data has it
+
+    voice, speed, pitch = str(rng.choice(PICO)), rng.uniform(0.8, 1.25), np.exp(rng.normal(0, 0.12))
+    said = NanoTTS().speak(text, voice=voice, speed=float(speed), pitch=float(pitch))
+    soundfile.write(path, np.frombuffer(said, "<i2"), RATE)
+    return f"pico {voice}"
+
+
+def rhvoice(rng: Rng, text: str, path: str, held_out: bool) -> str:  # noqa: ARG001 - none is
+    voice, rate, pitch = str(rng.choice(RHVOICE)), rng.integers(80, 125), rng.integers(85, 118)
+    run(["RHVoice-test", "-p", voice, "-r", str(rate), "-t", str(pitch), "-o", path], text)
+    return f"rhvoice {voice}"
+
+
 def festival(rng: Rng, text: str, path: str, held_out: bool) -> str:  # noqa: ARG001 - all is
     voice = str(rng.choice(FESTIVAL))
     run(["text2wave", "-eval", f"(voice_{voice})", "-o", path], text)
@@ -102,7 +121,7 @@ def festival(rng: Rng, text: str, path: str, held_out: bool) -> str:  # noqa: AR
 
 
 ENGINES: dict[str, Callable[[Rng, str, str, bool], str]] = {
-    "espeak-ng": espeak, "flite": flite, "festival": festival,
+    "espeak-ng": espeak, "flite": flite, "pico": pico, "rhvoice": rhvoice, "festival": festival,
 }  # fmt: skip
 
 
@@ -164,14 +183,13 @@ def build(pool: multiprocessing.pool.Pool, folder: Path, name: str, jobs: Iterab
     sys.stderr.write(f"{name}: {made:.1f} minutes, {len(clips)} clips, took {took:.0f} s\n")
 
 
-def train_jobs(phrases: Phrases, part: int, clips: int) -> list[Job]:
-    rng = np.random.default_rng([1, part])
+def train_jobs(phrases: Phrases, rng: Rng, clips: int, engines: Sequence[str]) -> list[Job]:
     jobs: list[Job] = []
     for _ in range(clips):
         texts = [phrases.text(rng)]
         if rng.random() < 0.2 and len(texts[0]) < 60:
             texts.append(phrases.text(rng))
-        jobs.append((speech, (texts, ("espeak-ng", "flite"), False)))
+        jobs.append((speech, (texts, engines, False)))
     return jobs
 
 
@@ -204,7 +222,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--parts", type=int, default=30, help="of about an hour each")
+    parser.add_argument("--parts", type=int, default=22, help="of 45 minutes each")
+    parser.add_argument("--hmm", type=int, default=6, help="such parts of Pico and RHVoice")
     parser.add_argument("--clips", type=int, default=700, help="in a part")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -220,9 +239,15 @@ def main() -> None:
         for name, engines, apart, begin in held:
             texts = kept_out[begin : begin + 80]
             build(pool, options.folder, name, [(speech, ([t], engines, apart)) for t in texts])
-        for part in range(options.parts):
-            jobs = train_jobs(phrases, part, options.clips)
-            build(pool, options.folder, f"train_{part:02}", jobs)
+        for part in range(max(options.parts, options.hmm)):
+            for name, count, seed, engines in (
+                ("hmm", options.hmm, 4, ("pico", "rhvoice")),
+                ("train", options.parts, 1, ("espeak-ng", "flite")),
+            ):
+                if part < count:
+                    rng = np.random.default_rng([seed, part])
+                    jobs = train_jobs(phrases, rng, options.clips, engines)
+                    build(pool, options.folder, f"{name}_{part:02}", jobs)
 
 
 if __name__ == "__main__":
