@@ -1,4 +1,4 @@
-"""alm-asr: the English recogniser that ships in the package, letters by CTC.
+"""alm-asr: the English recogniser that ships in the package, letters and sounds by CTC.
 
 Whisper's log-mel bands (80, every 10 ms) enter as a picture, so that a voice with other resonances
 is the same picture moved; ConvNeXt blocks (arXiv:2201.03545) follow, the outer ones every 40 ms and
@@ -23,8 +23,11 @@ from alm_cli.checkpoints.family import Family, Settings
 from alm_cli.checkpoints.keymap import KeyMap, rename
 from alm_cli.nn.convnext import ConvNeXtBlock
 from alm_cli.nn.mel import Power, slaney_filters
+from alm_cli.text.phonemes import PHONEMES
 
-LETTERS = ("", " ", "'", *"abcdefghijklmnopqrstuvwxyz")  # the first is the blank
+# The first of each is the blank.
+LETTERS = ("", " ", "'", *"abcdefghijklmnopqrstuvwxyz")
+SOUNDS = ("", *PHONEMES)
 
 _RATE, _WINDOW, _HOP, _BANDS = 16_000, 400, 160, 80
 _STRIDE = 8  # spectra to an inner frame
@@ -105,11 +108,12 @@ class Stem(nn.Module):
 class AlmAsr(nn.Module):
     """wave [B, 1, T] at 16 kHz -> log-probabilities [B, F, V] of letters, F = ceil(T / 320).
 
-    The frame i is about the samples from 320 i to 320 (i + 1).
+    The frame i is about the samples from 320 i to 320 (i + 1). The same vectors tell of sounds,
+    which are easier to learn than how they are spelt.
     """
 
     rate, channels, hop = _RATE, 1, _HOP * _STRIDE // _FRAMES
-    vocabulary = LETTERS
+    vocabulary, sounds = LETTERS, SOUNDS
 
     def __init__(self, config: AlmAsrConfig) -> None:
         super().__init__()
@@ -127,6 +131,7 @@ class AlmAsr(nn.Module):
         self.after = _blocks(config.after, count, *outer)
         self.norm = nn.LayerNorm(wide)
         self.head = nn.Linear(wide, 2 * len(self.vocabulary))
+        self.sound_head = nn.Linear(wide, 2 * len(self.sounds))
 
     def frames(self, samples: int) -> int:
         """How many frames a recording of so many samples gets."""
@@ -134,11 +139,15 @@ class AlmAsr(nn.Module):
 
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         """wave [B, 1, T] -> [B, F, V]; `lengths` [B] in samples where rows end in padding."""
+        return self.both(wave, lengths)[..., : len(self.vocabulary)]
+
+    def both(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """wave [B, 1, T] -> log-probabilities [B, F, V + S] of letters, then of sounds."""
         samples = wave.shape[-1]
         if not samples:
-            return wave.new_zeros(len(wave), 0, len(self.vocabulary))
-        bands, mask = self.heard(wave, lengths)
-        return self.read(bands, mask)[0][:, : self.frames(samples)]
+            return wave.new_zeros(len(wave), 0, len(self.vocabulary) + len(self.sounds))
+        x, _ = self.read(*self.heard(wave, lengths))
+        return torch.cat((self.letters(x), self.phonemes(x)), -1)[:, : self.frames(samples)]
 
     def heard(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """wave [B, 1, T] -> bands [B, 8 N, 80] and, with lengths, the mask [B, 8 N, 1]."""
@@ -152,8 +161,16 @@ class AlmAsr(nn.Module):
             mask = (places[: wave.shape[1] // _HOP] < count[:, None])[..., None].float()
         return self.ear(wave, mask), mask
 
+    def letters(self, x: Tensor) -> Tensor:
+        """x [B, 2 N, D] -> log-probabilities [B, 4 N, V] of letters."""
+        return _said(self.head(x), len(self.vocabulary))
+
+    def phonemes(self, x: Tensor) -> Tensor:
+        """x [B, 2 N, D] -> log-probabilities [B, 4 N, S] of sounds."""
+        return _said(self.sound_head(x), len(self.sounds))
+
     def read(self, bands: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Bands [B, 8 N, 80] -> log-probabilities [B, 4 N, V], inner vectors half way [B, N, D]."""
+        """Bands [B, 8 N, 80] -> vectors [B, 2 N, D], and inner ones half way [B, N, D]."""
         fine, coarse = (None, None) if mask is None else (mask[:, ::4], mask[:, ::8])
         x = _through(self.before, self.stem(bands), fine)
         skip = x
@@ -162,8 +179,12 @@ class AlmAsr(nn.Module):
         y = middle = _through(self.inner[:half], y, coarse)
         y = _through(self.inner[half:], y, coarse)
         x = _through(self.after, skip + self.spread(y).reshape(skip.shape), fine)
-        said = self.head(self.norm(x))
-        return said.reshape(len(x), -1, len(self.vocabulary)).log_softmax(-1), middle
+        return self.norm(x), middle
+
+
+def _said(logits: Tensor, symbols: int) -> Tensor:
+    """logits [B, 2 N, 2 S] -> log-probabilities [B, 4 N, S]: two frames stand in one."""
+    return logits.reshape(len(logits), -1, symbols).log_softmax(-1)
 
 
 def _blocks(depth: int, count: int, dimension: int, hidden: int, kernel: int) -> nn.ModuleList:

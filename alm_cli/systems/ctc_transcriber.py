@@ -7,7 +7,7 @@ segment is final as soon as its pause has been heard.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import exp, log
 from statistics import fmean
@@ -17,16 +17,19 @@ import torch
 
 from alm_cli.checkpoints.fetch import ASSETS
 from alm_cli.checkpoints.load import Loaded
-from alm_cli.decoding.ctc import Favours, Hotwords, Spike, greedy, prefix_beam
+from alm_cli.decoding.ctc import Hotwords, Spike, greedy, prefix_beam
 from alm_cli.decoding.hmm import Viterbi, chain, viterbi
-from alm_cli.decoding.spelling import Spelling, Together
+from alm_cli.decoding.lexicon_search import Words, search
 from alm_cli.errors import UsageError
 from alm_cli.systems.emissions import FILE, LIVE, Emissions, Logprobs, emissions, times
 from alm_cli.systems.transcriber import RATE, Recording, TranscribeAsk, whole
+from alm_cli.text.phonemes import PHONEMES, english
 from alm_cli.values import Audio, Segment, Transcript, Word
 
 # Seconds without a letter that end a segment, and the longest that a segment may be.
 _PAUSE_S = 0.7
+# Sounds may be heard so long before the first letter.
+_LEAD_S = 0.3
 _LONGEST_S = 30.0
 # A segment that is cut for its length is not cut before.
 _EARLIEST_S = 10.0
@@ -45,10 +48,11 @@ _SEEK = RATE // 100
 _LEAST_TRIED = -6.0
 _BEAM = 12
 _WAY = 100.0
-# What spelling counts against sound, and what makes up for it with each letter.
-_SPELLING, _LETTER = 0.5, 0.8
-# What each letter of a hotword gains; rare words are spelt improbably.
-_WANTED = 1.5
+# What each letter of a hotword gains, and what one costs at most, where words have a cost.
+_WANTED, _COST = 1.5, 2.0
+
+# A word as it is written, its tokens, and what is heard of it.
+_Read = tuple[str, tuple[int, ...], Sequence[Spike]]
 
 _ENGLISH = frozenset("abcdefghijklmnopqrstuvwxyz'")
 
@@ -56,9 +60,9 @@ _ENGLISH = frozenset("abcdefghijklmnopqrstuvwxyz'")
 class CtcTranscriber:
     """A model for CTC as a recogniser; nothing about it changes after loading.
 
-    Where it writes small letters of English, and no others, it searches by a beam that knows how
-    they are spelt; `hotwords` are favoured by a beam too. Else it writes what is most probable in
-    each frame. Whisper's prompts, temperatures and thresholds mean nothing to it.
+    Where it tells of the sounds of English, it looks for the words that they make; else it writes
+    the letters that are most probable in each frame, or, given `hotwords`, those that a beam finds.
+    Whisper's prompts, temperatures and thresholds mean nothing to it.
     """
 
     def __init__(self, heard: Emissions) -> None:
@@ -68,6 +72,7 @@ class CtcTranscriber:
         # Models that know small letters alone leave it to us where sentences begin.
         self._restores = letters == _ENGLISH
         self.language = "en" if self._restores else None
+        self._words = english_words() if heard.sounds == ("", *PHONEMES) else None
 
     def segments(self, recording: Recording, ask: TranscribeAsk) -> Iterator[Segment]:
         """Each segment as soon as its pause has been heard; words always have times.
@@ -91,7 +96,11 @@ class CtcTranscriber:
     ) -> Iterator[Segment]:
         hop = self._heard.model.hop
         first = seek * _SEEK // hop
-        cutter = _Cutter(self._heard, self._favours(ask.hotwords), first)
+        wanted = self._wanted(ask.hotwords)
+        if self._words is None:
+            cutter = _Cutter(self._heard, first, hotwords=self._hotwords(wanted))
+        else:
+            cutter = _Cutter(self._heard, first, words=_favouring(self._words, wanted))
         windows = LIVE if ask.stream else FILE
         for begun, words in cutter.cut(self._heard.logprobs(recording(), windows, begin=first)):
             segment = self._segment(words, language, begun * hop // _SEEK)
@@ -118,24 +127,16 @@ class CtcTranscriber:
                 raise UsageError(f"{self.name} cannot {what}", hint=hint)
         return self.language or ask.language
 
-    def _favours(self, hotwords: str | None) -> Favours | None:
-        """What texts gain over others, if there is a search."""
-        found: list[Favours] = []
-        if self._restores:
-            found.append(english(self._heard.vocabulary))
-        if wanted := self._hotwords(hotwords):
-            found.append(wanted)
-        return Together(*found) if len(found) > 1 else next(iter(found), None)
-
-    def _hotwords(self, text: str | None) -> Hotwords | None:
-        """The wanted words, in letters that the model has."""
-        vocabulary = self._heard.vocabulary
-        letters = {letter for text in vocabulary for letter in text}
+    def _wanted(self, text: str | None) -> list[str]:
+        """The hotwords, in letters that the model has."""
+        letters = {letter for text in self._heard.vocabulary for letter in text}
         small = not any(letter.isupper() for letter in letters)
         said = (text or "").replace(",", " ")
         words = (said.lower() if small else said.upper()).split()
-        known = ["".join(filter(letters.__contains__, word)) for word in words]
-        return Hotwords(known, vocabulary, per_letter=_WANTED) if any(known) else None
+        return list(filter(None, ("".join(filter(letters.__contains__, word)) for word in words)))
+
+    def _hotwords(self, wanted: Sequence[str]) -> Hotwords | None:
+        return Hotwords(wanted, self._heard.vocabulary, per_letter=_WANTED) if wanted else None
 
     def _segment(self, words: Sequence[_Said], language: str | None, seek: int) -> Segment | None:
         """What is sure enough of the words of a stretch; None if nothing is."""
@@ -161,7 +162,7 @@ class CtcTranscriber:
             end_s=found[-1].end_s,
             text="".join(word.text for word in found),
             words=found,
-            tokens=tuple(spike.symbol for word in sure for spike in word.spikes),
+            tokens=tuple(token for word in sure for token in word.tokens),
             seek=seek,
             avg_logprob=fmean(log(max(peak, 1e-9)) for peak in peaks),
             language=language,
@@ -170,9 +171,10 @@ class CtcTranscriber:
 
 @dataclass(frozen=True)
 class _Said:
-    """A word: its letters, what they write, how surely any are heard, and when it is said."""
+    """A word: what of it is heard, its letters, how surely any are heard, and when it is said."""
 
     spikes: tuple[Spike, ...]
+    tokens: tuple[int, ...]
     text: str
     sound: float
     start_s: float
@@ -180,7 +182,7 @@ class _Said:
 
     @property
     def probability(self) -> float:
-        """The geometric mean of its letters."""
+        """The geometric mean of what is heard of it."""
         return exp(fmean(log(max(spike.probability, 1e-9)) for spike in self.spikes))
 
 
@@ -190,20 +192,29 @@ class _Cutter:
     All decisions follow from the frames alone, not from how many of them came at a time.
     """
 
-    def __init__(self, heard: Emissions, favours: Favours | None, first: int = 0) -> None:
-        self._heard, self._favours = heard, favours
+    def __init__(
+        self,
+        heard: Emissions,
+        first: int = 0,
+        *,
+        hotwords: Hotwords | None = None,
+        words: Words | None = None,
+    ) -> None:
+        self._heard, self._hotwords, self._lexicon = heard, hotwords, words
         self._pause = round(_PAUSE_S / heard.frame_s)
+        self._lead = round(_LEAD_S / heard.frame_s)
         self._longest = round(_LONGEST_S / heard.frame_s)
         self._earliest = round(_EARLIEST_S / heard.frame_s)
         self._spaced = any(" " in text for text in heard.vocabulary)
+        self._letters = len(heard.vocabulary)
         silent = [i for i, text in enumerate(heard.vocabulary) if not text.strip()]
-        self._silent = sorted({*silent, heard.blank})
-        self._rows: Logprobs = np.zeros((0, len(heard.vocabulary)), np.float32)
+        self._silent = [self._letters] if words else sorted({*silent, heard.blank})
+        self._rows: Logprobs = np.zeros((0, self._letters + len(heard.sounds)), np.float32)
         self._first = first  # the number of the first of these frames
         self._begun = first  # the frame before which everything has been said
 
     def cut(self, logprobs: Iterator[Logprobs]) -> Iterator[tuple[int, list[_Said]]]:
-        """Log-probabilities [n, V] of the next frames -> the segments that are over.
+        """Log-probabilities [n, V + S] of the next frames -> the segments that are over.
 
         Of each, its words and the first frame that could have been one of theirs.
         """
@@ -225,14 +236,12 @@ class _Cutter:
             if not closed:
                 return
             yield self._segment(stretch, known if last else min(known, end + self._pause))
-        self._forget(known)
+        self._forget(max(self._begun, known - self._lead))
 
     def _words(self, rows: Logprobs, first: int) -> list[list[Spike]]:
-        """Rows [n, V] from the frame `first` on -> the letters of each word."""
-        return self._grouped(
-            Spike(spike.symbol, spike.begin + first, spike.end + first, spike.probability)
-            for spike in greedy(rows, self._heard.blank)
-        )
+        """Rows [n, V + S] from the frame `first` on -> the letters of each word."""
+        spikes = greedy(rows[:, : self._letters], self._heard.blank)
+        return self._grouped(_later(spike, first) for spike in spikes)
 
     def _grouped(self, spikes: Iterable[Spike]) -> list[list[Spike]]:
         """Symbols -> words of them: a space ends one, and so does a pause.
@@ -271,19 +280,32 @@ class _Cutter:
 
     def _segment(self, words: list[list[Spike]], until: int) -> tuple[int, list[_Said]]:
         """A segment after which nothing is said before the frame `until`."""
-        if self._favours is not None:
-            words = self._searched(words[0][0].begin, until)
-        sounds = self._sounds(words)
-        spans = [(word[0].begin, word[-1].end) for word in words]
+        begin = words[0][0].begin
+        if self._lexicon is not None:
+            read = self._looked_up(max(self._begun, begin - self._lead), until, self._lexicon)
+        elif self._hotwords is not None:
+            read = [self._read(word) for word in self._searched(begin, until, self._hotwords)]
+        else:
+            read = [self._read(word) for word in words]
+        heard = [spikes for _, _, spikes in read]
+        spans = [(word[0].begin, word[-1].end) for word in heard]
         timed = times(spans, self._heard.frame_s, until, after=self._begun)
         begun, self._begun = self._begun, until
+        sounds = self._sounds(heard)
         self._forget(until)
-        texts = ["".join(self._heard.vocabulary[s.symbol] for s in word).strip() for word in words]
-        said = zip(words, texts, sounds, timed, strict=True)
-        return begun, [_Said(tuple(word), text, sound, *when) for word, text, sound, when in said]
+        said = zip(read, sounds, timed, strict=True)
+        return begun, [
+            _Said(tuple(spikes), tokens, text, sound, *when)
+            for (text, tokens, spikes), sound, when in said
+        ]
+
+    def _read(self, word: Sequence[Spike]) -> _Read:
+        """A word as its letters write it."""
+        tokens = tuple(spike.symbol for spike in word)
+        return "".join(self._heard.vocabulary[t] for t in tokens).strip(), tokens, word
 
     def _sounds(self, words: Iterable[Sequence[Spike]]) -> list[float]:
-        """How probable it is that a letter is heard, in the mean of those of each word."""
+        """How probable it is that anything is heard, in the mean of what is of each word."""
         silences = np.exp(self._rows[:, self._silent]).sum(1)
         return [
             fmean(
@@ -293,11 +315,24 @@ class _Cutter:
             for word in words
         ]
 
-    def _searched(self, begin: int, until: int) -> list[list[Spike]]:
-        """The words from the frame `begin` to `until` with favours."""
-        rows = self._rows[begin - self._first : until - self._first]
+    def _looked_up(self, begin: int, until: int, lexicon: Words) -> list[_Read]:
+        """The words from the frame `begin` to `until` that its sounds make."""
+        rows = self._rows[begin - self._first : until - self._first, self._letters :]
+        places = {letter: place for place, letter in enumerate(self._heard.vocabulary)}
+        return [
+            (
+                found.text,
+                tuple(places[letter] for letter in found.text),
+                [_later(spike, begin) for spike in found.spikes],
+            )
+            for found in search(rows, lexicon)
+        ]
+
+    def _searched(self, begin: int, until: int, hotwords: Hotwords) -> list[list[Spike]]:
+        """The words from the frame `begin` to `until`, some of them favoured."""
+        rows = self._rows[begin - self._first : until - self._first, : self._letters]
         best = prefix_beam(
-            rows, self._heard.blank, width=_BEAM, least=_LEAST_TRIED, favours=self._favours
+            rows, self._heard.blank, width=_BEAM, least=_LEAST_TRIED, favours=hotwords
         )
         symbols = best[0].symbols
         states = chain(symbols, self._heard.blank)
@@ -328,12 +363,21 @@ def _stretches(words: Iterable[list[Spike]], pause: int) -> list[list[list[Spike
     return found
 
 
+def _later(spike: Spike, frames: int) -> Spike:
+    return replace(spike, begin=spike.begin + frames, end=spike.end + frames)
+
+
 @cache
-def english(vocabulary: tuple[str, ...]) -> Spelling:
-    """The spelling of English, for the symbols of a model."""
-    with np.load(ASSETS / "spelling" / "english.npz", allow_pickle=False) as file:
-        letters, contexts, rows = str(file["letters"]), file["contexts"], file["rows"]
-    return Spelling(letters, contexts, rows, vocabulary, weight=_SPELLING, bonus=_LETTER)
+def english_words() -> Words:
+    """The words of English that ship in the package, by the sounds of `PHONEMES`, from 1."""
+    return Words.load(ASSETS / "english" / "words.npz")
+
+
+def _favouring(words: Words, wanted: Sequence[str]) -> Words:
+    """The same, and some words that cost little even if nobody knew them."""
+    numbers = {sound: place for place, sound in enumerate(PHONEMES, 1)}
+    spoken = {word: [numbers[s] for s in english().phonemes(word)] for word in wanted}
+    return words.favouring({word: way for word, way in spoken.items() if way}, _COST)
 
 
 def sentence(words: Sequence[str]) -> list[str]:
@@ -348,4 +392,5 @@ def ctc_transcriber(
     loaded: Loaded, *, device: torch.device, dtype: torch.dtype = torch.float32, batch: int = 1
 ) -> CtcTranscriber:
     """A loaded model as a recogniser. ModelError: it has no letters to write."""
-    return CtcTranscriber(emissions(loaded, device=device, dtype=dtype, batch=batch))
+    heard = emissions(loaded, device=device, dtype=dtype, batch=batch, sounds=True)
+    return CtcTranscriber(heard)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ class CtcModel(Protocol):
     """What a family with a head for CTC offers.
 
     Of each symbol `vocabulary` has what it writes; a space ends a word. The blank is the first
-    symbol unless an attribute `blank` tells another one.
+    symbol unless an attribute `blank` tells another one. A model that tells of sounds too has
+    their names in `sounds`, a blank first, and `both(wave)`, log-probabilities [B, F, V + S].
     """
 
     rate: int
@@ -65,7 +66,8 @@ LIVE = Windows(core=4, before=6, after=2)
 class Emissions:
     """A CTC model ready to listen; `batch` windows at a time where that is faster than one.
 
-    They may be of several recordings, which threads of their own listen to.
+    They may be of several recordings, which threads of their own listen to. Rows tell of the
+    symbols of `vocabulary`, V of them, and then of `sounds`, if any were asked for.
     """
 
     model: CtcModel
@@ -74,6 +76,7 @@ class Emissions:
     device: torch.device
     dtype: torch.dtype = torch.float32
     batch: int = 1
+    sounds: tuple[str, ...] = ()
     _shared: SharedBatches[_Window] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -95,7 +98,7 @@ class Emissions:
     def logprobs(
         self, blocks: Blocks, windows: Windows = FILE, *, begin: int = 0
     ) -> Iterator[Logprobs]:
-        """Blocks of samples at 16 kHz -> log-probabilities [n, V] of the frames from `begin` on.
+        """Blocks of samples at 16 kHz -> log-probabilities [n, V + S] of frames from `begin` on.
 
         Windows lie where they lie, however the samples arrive and wherever one begins; only the
         last one ends with the recording, so that a short recording is heard as a whole.
@@ -130,7 +133,8 @@ class Emissions:
         waves = torch.from_numpy(np.stack([window.samples for window in windows]))[:, None]
         reduced = self.dtype is not torch.float32
         with inference(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
-            found = cast(nn.Module, self.model)(waves.to(self.device)).float().cpu().numpy()
+            hear = cast(Any, self.model).both if self.sounds else cast(nn.Module, self.model)
+            found = hear(waves.to(self.device)).float().cpu().numpy()
         firsts = [window.core // self.model.hop for window in windows]
         return [
             logprobs[first : None if window.last else first + window.size // self.model.hop]
@@ -182,9 +186,17 @@ def _after(blocks: Blocks, samples: int) -> Blocks:
 
 
 def emissions(
-    loaded: Loaded, *, device: torch.device, dtype: torch.dtype = torch.float32, batch: int = 1
+    loaded: Loaded,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    batch: int = 1,
+    sounds: bool = False,
 ) -> Emissions:
-    """A loaded model as one that listens. ModelError: it has no letters, or another rate."""
+    """A loaded model as one that listens, with `sounds` also to those, if it knows any.
+
+    ModelError: it has no letters, or another rate.
+    """
     model = loaded.model
     if not isinstance(getattr(model, "vocabulary", None), tuple) or not hasattr(model, "frames"):
         raise ModelError(
@@ -202,6 +214,7 @@ def emissions(
         dtype=dtype,
         # On a processor windows are as fast alone, and then cannot depend on one another.
         batch=1 if device.type == "cpu" else batch,
+        sounds=getattr(model, "sounds", ()) if sounds else (),
     )
 
 

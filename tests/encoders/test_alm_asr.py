@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 import alm_cli
 from alm_cli.checkpoints.load import build, load
 from alm_cli.checkpoints.reader import open_checkpoint
-from alm_cli.encoders.alm_asr import FAMILY, LETTERS, AlmAsr, AlmAsrConfig
+from alm_cli.encoders.alm_asr import FAMILY, LETTERS, SOUNDS, AlmAsr, AlmAsrConfig
 from alm_cli.errors import ModelError
 
 SMALL = AlmAsrConfig(channels=4, dimension=16, before=1, inner=2, after=1, inner_kernel=5)
@@ -38,6 +38,20 @@ def test_every_begun_hop_gets_a_frame(samples: int) -> None:
     assert said.shape == (1, model.frames(samples), len(LETTERS))
     assert model.frames(samples) == -(-samples // model.hop)
     torch.testing.assert_close(said.exp().sum(-1), torch.ones(said.shape[:2]))
+
+
+def test_sounds_stand_behind_the_letters() -> None:
+    model, wave = small(), speech(20_001)
+    both = model.both(wave)
+    letters, sounds = both.split([len(LETTERS), len(SOUNDS)], dim=-1)
+    assert torch.equal(letters, model(wave))
+    torch.testing.assert_close(sounds.exp().sum(-1), torch.ones(both.shape[:2]))
+    with torch.no_grad():
+        model.sound_head.bias += torch.randn_like(model.sound_head.bias)
+    changed = model.both(wave)
+    assert torch.equal(changed[..., : len(LETTERS)], letters)
+    assert not torch.allclose(changed[..., len(LETTERS) :], sounds)
+    assert model.both(wave[..., :0]).shape == (1, 0, len(LETTERS) + len(SOUNDS))
 
 
 def test_a_row_is_heard_as_if_it_were_alone() -> None:
@@ -82,7 +96,7 @@ def test_what_is_far_away_is_not_heard() -> None:
     bands, _ = model.heard(wave)
     changed = bands.clone()
     changed[:, 800:] = torch.randn_like(changed[:, 800:])
-    before, after = model.read(bands)[0], model.read(changed)[0]
+    before, after = (model.letters(model.read(heard)[0]) for heard in (bands, changed))
     near = (before - after).abs().amax(-1)[0]
     assert not near[:300].any()
     assert near[400:].min() > 0

@@ -22,6 +22,7 @@ TEXT = (
     "Printing, in the only sense with which we are at present concerned, differs from most if not"
     " from all the arts and crafts represented in the Exhibition"
 )
+SAMPLES = Path(__file__).parents[2] / "sample_audio"
 FOUND = [card for card in CATALOG if card.name == "alm-asr" and locate(card)]
 
 pytestmark = pytest.mark.skipif(not FOUND, reason="this checkout has no weights of alm-asr")
@@ -86,3 +87,38 @@ def test_it_finds_speech(activity: Activity, clip: Samples) -> None:
     spans = activity.speech(clip)
     assert sum(end - begin for begin, end in spans) > 6
     assert 1.5 < spans[0][0] < 2.6 and 11 < spans[-1][1] < 12.5
+
+
+@pytest.fixture(scope="module")
+def sample() -> Samples:
+    """The sample of the project, four times; all pauses but one part segments."""
+    samples, rate = soundfile.read(SAMPLES / "speech.wav", dtype="float32")
+    said = np.concatenate(list(mono(Audio(samples[None], rate))()))
+    pauses = (1.5, 0.3, 0.9, 2.0)
+    parts = [(said, np.zeros(int(seconds * RATE), np.float32)) for seconds in pauses]
+    return np.concatenate([array for part in parts for array in part])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_segments_are_the_same_whatever_the_blocks_and_where_one_begins(
+    transcriber: Transcriber, sample: Samples, stream: bool
+) -> None:
+    ask = TranscribeAsk(stream=stream)
+    whole = list(transcriber.segments(blocks(sample, len(sample)), ask))
+    assert len(whole) >= 3
+    assert list(transcriber.segments(blocks(sample, 701), ask)) == whole
+    for done, segment in enumerate(whole):
+        rest = transcriber.resume(blocks(sample, 16_001), ask, whole[:done], segment.seek)
+        assert list(rest) == whole[done:]
+
+
+def test_hotwords_that_nobody_knows_are_written(transcriber: Transcriber, sample: Samples) -> None:
+    def text(hotwords: str | None) -> str:
+        segments = transcriber.segments(blocks(sample, RATE), TranscribeAsk(hotwords=hotwords))
+        return "".join(segment.text for segment in segments)
+
+    plain = text(None)
+    assert plain.count("model") >= 3 and "oddel" not in plain
+    favoured = text("Moddel, qqq")  # the first sounds like "model"
+    assert favoured.count("moddel") == plain.count("model") and "model" not in favoured
+    assert text(",") == plain
