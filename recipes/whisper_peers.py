@@ -239,7 +239,9 @@ class OpenAi:
         # The marks that it always suppresses besides, no other program does.
         for rule in task.logit_filters:
             rule.suppress_tokens = [END]
-        return [token for text in task.run(memory) for token in text.tokens]
+        # Its beams are those of one recording.
+        parts = memory.split(1) if beams > 1 else [memory]
+        return [token for part in parts for text in task.run(part) for token in text.tokens]
 
     def vectors(self, memory: Tensor) -> Tensor:
         """[B, 1500, D] -> [B, 1500, D]."""
