@@ -8,9 +8,9 @@ Each part becomes ``OUT_DIR/<part>.i16`` (its clips one after another, raw littl
 trainer may start on the parts that are there, and a second run makes only what is missing.
 
 Training hears espeak-ng, flite, Pico (the package py-nanotts) and RHVoice (`RHVoice-test`; those of
-its English voices whose licence does not forbid any use). Held out for measuring are sentences, some
-voices of the first two, and a whole engine, festival. Nothing here is a recording, apart from what
-the voices were made of; `recipes/asr_labels.py` adds readers.
+its English voices whose licence does not forbid any use). Held out for measuring are sentences,
+some voices of the first two, and a whole engine, festival. Nothing here is a recording, apart from
+what the voices were made of; `recipes/asr_labels.py` adds readers.
 """
 
 from __future__ import annotations
