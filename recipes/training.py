@@ -181,8 +181,7 @@ class Training(Generic[M]):
         with torch.no_grad():
             for model in (self.model, self.average):
                 for name, parameter in model.named_parameters():
-                    if name in found:
-                        parameter.copy_(found[name])
+                    parameter.copy_(found[name])
 
     def export(self, folder: Path) -> None:
         """Write the averaged weights in half precision, as the package ships them."""

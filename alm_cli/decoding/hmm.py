@@ -23,6 +23,8 @@ Logprobs = NDArray[np.floating]
 
 # Frames after which the common past of all paths is looked for, so that it can be forgotten.
 _SETTLE = 2048
+# So far below the best is no way through what was found.
+_LIKELY = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +99,18 @@ def posteriors(logprobs: Logprobs, states: Chain) -> NDArray[np.float64]:
     return found
 
 
-def viterbi(logprobs: Logprobs, states: Chain) -> Path | None:
-    """The most probable single way through all states, None where there are too few frames."""
-    search = Viterbi(states)
-    search.push(logprobs)
-    return search.finish()
+def viterbi(logprobs: Logprobs, states: Chain, *, likely: bool = False) -> Path | None:
+    """The most probable single way through all states, None where there are too few frames.
+
+    A text that was found in the same frames is `likely`: nowhere so improbable that ways far below
+    the best need be followed. If it is after all, they are.
+    """
+    for beam in (_LIKELY, inf) if likely else (inf,):
+        search = Viterbi(states, beam=beam)
+        search.push(logprobs)
+        if (path := search.finish()) is not None:
+            return path
+    return None
 
 
 class Viterbi:

@@ -21,13 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_cli.decoding.ctc import Spike
-from alm_cli.decoding.hmm import Logprobs, Viterbi, chain, viterbi
+from alm_cli.decoding.hmm import Logprobs, chain, viterbi
 from alm_cli.decoding.ngrams import BORDER, Floats, Ints, NGrams, restored
 from alm_cli.errors import FormatError
 
 _BLANK = 0
-# What was found is nowhere improbable, so that ways far below it need not be followed.
-_WAY = 100.0
 _NEVER = -1000.0
 _TREE = ("symbols", "children", "endings", "words")
 _TABLES = (*("texts", *_TREE, "unigrams", "sizes", "backoffs", "followers", "costs", "pairs"),)
@@ -181,9 +179,7 @@ def search(logprobs: Logprobs, words: Words, how: Weights = Weights()) -> list[F
     said = going.finish()
     symbols = [words.pronunciation(node) for _, node in said]
     states = chain([symbol for one in symbols for symbol in one], _BLANK)
-    aligned = Viterbi(states, beam=_WAY)
-    aligned.push(rows)
-    path = aligned.finish() or viterbi(rows, states)
+    path = viterbi(rows, states, likely=True)
     if path is None or not said:
         return []
     edges = np.append(starts, len(logprobs))

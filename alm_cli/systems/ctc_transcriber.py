@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from math import exp, log
 from statistics import fmean
 
@@ -18,7 +18,7 @@ import torch
 from alm_cli.checkpoints.fetch import ASSETS
 from alm_cli.checkpoints.load import Loaded
 from alm_cli.decoding.ctc import Hotwords, Spike, greedy, prefix_beam
-from alm_cli.decoding.hmm import Viterbi, chain, viterbi
+from alm_cli.decoding.hmm import chain, viterbi
 from alm_cli.decoding.lexicon_search import Words, search
 from alm_cli.errors import UsageError
 from alm_cli.systems.emissions import FILE, LIVE, Emissions, Logprobs, emissions, times
@@ -28,9 +28,9 @@ from alm_cli.values import Audio, Segment, Transcript, Word
 
 # Seconds without a letter that end a segment, and the longest that a segment may be.
 _PAUSE_S = 0.7
+_LONGEST_S = 30.0
 # Sounds may be heard so long before the first letter.
 _LEAD_S = 0.3
-_LONGEST_S = 30.0
 # A segment that is cut for its length is not cut before.
 _EARLIEST_S = 10.0
 # How probable it is that a letter is heard, whichever: less sure words, and segments on the mean of
@@ -47,7 +47,6 @@ _SEEK = RATE // 100
 # Symbols that are less probable are not tried by the beam; and how many texts that holds.
 _LEAST_TRIED = -6.0
 _BEAM = 12
-_WAY = 100.0
 # What each letter of a hotword gains, and what one costs at most, where words have a cost.
 _WANTED, _COST = 1.5, 2.0
 
@@ -72,7 +71,7 @@ class CtcTranscriber:
         # Models that know small letters alone leave it to us where sentences begin.
         self._restores = letters == _ENGLISH
         self.language = "en" if self._restores else None
-        self._words = english_words() if heard.sounds == ("", *PHONEMES) else None
+        self._looks_up = heard.sounds == ("", *PHONEMES)
 
     def segments(self, recording: Recording, ask: TranscribeAsk) -> Iterator[Segment]:
         """Each segment as soon as its pause has been heard; words always have times.
@@ -97,13 +96,13 @@ class CtcTranscriber:
         hop = self._heard.model.hop
         first = seek * _SEEK // hop
         wanted = self._wanted(ask.hotwords)
-        if self._words is None:
-            cutter = _Cutter(self._heard, first, hotwords=self._hotwords(wanted))
+        if self._looks_up:
+            cutter = _Cutter(self._heard, first, words=_favouring(tuple(wanted)))
         else:
-            cutter = _Cutter(self._heard, first, words=_favouring(self._words, wanted))
+            cutter = _Cutter(self._heard, first, hotwords=self._hotwords(wanted))
         windows = LIVE if ask.stream else FILE
-        for begun, words in cutter.cut(self._heard.logprobs(recording(), windows, begin=first)):
-            segment = self._segment(words, language, begun * hop // _SEEK)
+        for begun, said in cutter.cut(self._heard.logprobs(recording(), windows, begin=first)):
+            segment = self._segment(said, language, begun * hop // _SEEK)
             if segment is not None:
                 yield segment
 
@@ -208,7 +207,7 @@ class _Cutter:
         self._spaced = any(" " in text for text in heard.vocabulary)
         self._letters = len(heard.vocabulary)
         silent = [i for i, text in enumerate(heard.vocabulary) if not text.strip()]
-        self._silent = [self._letters] if words else sorted({*silent, heard.blank})
+        self._silent = [self._letters] if words is not None else sorted({*silent, heard.blank})
         self._rows: Logprobs = np.zeros((0, self._letters + len(heard.sounds)), np.float32)
         self._first = first  # the number of the first of these frames
         self._begun = first  # the frame before which everything has been said
@@ -336,10 +335,7 @@ class _Cutter:
         )
         symbols = best[0].symbols
         states = chain(symbols, self._heard.blank)
-        # What was found is nowhere improbable, so that ways far below it need not be followed.
-        search = Viterbi(states, beam=_WAY)
-        search.push(rows)
-        path = search.finish() or viterbi(rows, states)
+        path = viterbi(rows, states, likely=True)
         if path is None or not symbols:
             return []
         return self._grouped(
@@ -373,11 +369,12 @@ def english_words() -> Words:
     return Words.load(ASSETS / "english" / "words.npz")
 
 
-def _favouring(words: Words, wanted: Sequence[str]) -> Words:
-    """The same, and some words that cost little even if nobody knew them."""
+@lru_cache(maxsize=4)
+def _favouring(wanted: tuple[str, ...]) -> Words:
+    """The same, and some words that cost little even if nobody knew them: a second's work."""
     numbers = {sound: place for place, sound in enumerate(PHONEMES, 1)}
     spoken = {word: [numbers[s] for s in english().phonemes(word)] for word in wanted}
-    return words.favouring({word: way for word, way in spoken.items() if way}, _COST)
+    return english_words().favouring({word: way for word, way in spoken.items() if way}, _COST)
 
 
 def sentence(words: Sequence[str]) -> list[str]:
