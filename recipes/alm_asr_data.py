@@ -17,12 +17,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import multiprocessing
 import subprocess
-import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -33,7 +30,7 @@ import torch
 import torchaudio.functional
 
 from recipes.asr_text import Phrases, letters, sentences
-from recipes.clips import KINDS, music, sound
+from recipes.clips import KINDS, music, sound, write_part
 
 RATE = 16_000
 WORDS = Path("/usr/share/dict/american-english-small")  # the package wamerican-small (SCOWL)
@@ -164,23 +161,17 @@ def work(task: tuple[str, int, Job]) -> tuple[np.ndarray, str, str]:
 
 def build(pool: multiprocessing.pool.Pool, folder: Path, name: str, jobs: Iterable[Job]) -> None:
     """Run the jobs of a part and put its two files in place."""
-    audio, index = folder / f"{name}.i16", folder / f"{name}.json"
-    if audio.exists() and index.exists():
+    if all((folder / f"{name}.{kind}").exists() for kind in ("i16", "json")):
         return
-    began, clips, start = time.monotonic(), [], 0
     tasks = [(name, number, job) for number, job in enumerate(jobs)]
-    with open(f"{audio}.part", "wb") as output:
-        for samples, text, source in pool.imap(work, tasks, chunksize=4):
-            # Nothing to say, or more than a voice can say: an engine has gone astray.
-            if RATE // 8 < len(samples) < 25 * RATE and len(text) < 25 * len(samples) / RATE:
-                output.write(samples.tobytes())
-                clips.append([start, len(samples), text, source])
-                start += len(samples)
-    Path(f"{index}.part").write_text(json.dumps(clips))
-    Path(f"{audio}.part").replace(audio)
-    Path(f"{index}.part").replace(index)
-    took, made = time.monotonic() - began, start / RATE / 60
-    sys.stderr.write(f"{name}: {made:.1f} minutes, {len(clips)} clips, took {took:.0f} s\n")
+    made = pool.imap(work, tasks, chunksize=4)
+    # Nothing to say, or more than a voice can say: an engine has gone astray.
+    clips = (
+        (samples, (text, source))
+        for samples, text, source in made
+        if RATE // 8 < len(samples) < 25 * RATE and len(text) < 25 * len(samples) / RATE
+    )
+    write_part(folder, name, RATE, clips)
 
 
 def train_jobs(phrases: Phrases, rng: Rng, clips: int, engines: Sequence[str]) -> list[Job]:

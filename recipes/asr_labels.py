@@ -12,9 +12,7 @@ borders between the words of a clip, in samples, behind its voice. `readers_00` 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from alm_cli.errors import InputError
 from alm_cli.systems.align import Aligner, load_aligner
 from recipes.alm_asr_data import RATE, load
 from recipes.asr_text import letters
+from recipes.clips import write_part
 
 HELD_OUT = 14
 
@@ -56,18 +55,6 @@ def borders(aligner: Aligner, wave: np.ndarray, text: str) -> list[int]:
     return [0, *inner, len(wave)]
 
 
-def write(folder: Path, name: str, clips: Sequence[tuple[np.ndarray, str, str, list[int]]]) -> None:
-    rows, start = [], 0
-    with (folder / f"{name}.i16").open("wb") as output:
-        for wave, text, voice, cuts in clips:
-            loud = wave / (np.abs(wave).max() + 1e-9) * 0.7
-            output.write(np.round(loud * 32767).astype("<i2").tobytes())
-            rows.append([start, len(wave), text, voice, cuts])
-            start += len(wave)
-    (folder / f"{name}.json").write_text(json.dumps(rows))
-    sys.stderr.write(f"{name}: {start / RATE / 60:.1f} minutes, {len(rows)} clips\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -75,16 +62,18 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     listen, aligner = listener(), load_aligner("alm-asr", device="cpu")
-    parts: dict[str, list[tuple[np.ndarray, str, str, list[int]]]] = {}
+    parts: dict[str, list[tuple[np.ndarray, tuple[str, str, list[int]]]]] = {}
     paths = sorted((options.shared / "train/speech/librispeech").glob("*.flac"))
     for place, path in enumerate(paths):
         wave = load(path)
         text = letters(listen(wave))
         cuts = borders(aligner, wave, text)
         name = "test_readers" if place % HELD_OUT == 0 else "readers_00"
-        parts.setdefault(name, []).append((wave, text, path.stem, cuts))
+        loud = wave / (np.abs(wave).max() + 1e-9) * 0.7
+        samples = np.round(loud * 32767).astype("<i2")
+        parts.setdefault(name, []).append((samples, (text, path.stem, cuts)))
     for name, clips in parts.items():
-        write(options.folder, name, clips)
+        write_part(options.folder, name, RATE, clips)
 
 
 if __name__ == "__main__":

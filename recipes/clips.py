@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -263,26 +263,42 @@ def work(task: tuple[str, int, Job]) -> tuple[np.ndarray, str]:
     return finished(rng, wave), source
 
 
-def build(folder: Path, name: str, minutes: float, jobs: Iterable[Job]) -> None:
-    """Run jobs until the class has its minutes, and put its two files in place."""
+def write_part(
+    folder: Path, name: str, rate: int, clips: Iterable[tuple[np.ndarray, Sequence[object]]]
+) -> None:
+    """Clips [n] int16 and what is known of each -> the two files of a part, the index last."""
     audio, index = folder / f"{name}.i16", folder / f"{name}.json"
-    if audio.exists() and index.exists():
-        return
-    began, clips, start, last = time.monotonic(), [], 0, int(minutes * 60 * RATE)
-    tasks = [(name, number, job) for number, job in enumerate(jobs)]
-    with multiprocessing.Pool(2) as pool, open(f"{audio}.part", "wb") as output:
-        for samples, source in pool.imap(work, tasks):
-            if len(samples) > RATE // 20:  # a synthesiser may find nothing to say
-                output.write(samples.tobytes())
-                clips.append([start, len(samples), source])
-                start += len(samples)
-            if start >= last:
-                break
-    Path(f"{index}.part").write_text(json.dumps(clips))
+    began, start = time.monotonic(), 0
+    rows: list[list[object]] = []
+    with open(f"{audio}.part", "wb") as output:
+        for samples, about in clips:
+            output.write(samples.tobytes())
+            rows.append([start, len(samples), *about])
+            start += len(samples)
+    Path(f"{index}.part").write_text(json.dumps(rows))
     Path(f"{audio}.part").replace(audio)
     Path(f"{index}.part").replace(index)
-    took, made = time.monotonic() - began, start / RATE / 60
-    sys.stderr.write(f"{name}: {made:.1f} minutes, {len(clips)} clips, took {took:.0f} s\n")
+    took, made = time.monotonic() - began, start / rate / 60
+    sys.stderr.write(f"{name}: {made:.1f} minutes, {len(rows)} clips, took {took:.0f} s\n")
+
+
+def build(folder: Path, name: str, minutes: float, jobs: Iterable[Job]) -> None:
+    """Run jobs until the class has its minutes, and put its two files in place."""
+    if all((folder / f"{name}.{kind}").exists() for kind in ("i16", "json")):
+        return
+    tasks = [(name, number, job) for number, job in enumerate(jobs)]
+
+    def clips() -> Iterator[tuple[np.ndarray, tuple[str]]]:
+        left = int(minutes * 60 * RATE)
+        for samples, source in pool.imap(work, tasks):
+            if len(samples) > RATE // 20:  # a synthesiser may find nothing to say
+                yield samples, (source,)
+                left -= len(samples)
+            if left <= 0:
+                return
+
+    with multiprocessing.Pool(2) as pool:
+        write_part(folder, name, RATE, clips())
 
 
 def main() -> None:
