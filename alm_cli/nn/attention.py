@@ -192,8 +192,22 @@ def steadily(
     return chances.softmax(-1) @ v
 
 
+def narrowly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q [B, H, S, D] float32, k and v [B, H, K, D] of a narrower number type -> [B, H, S, D].
+
+    The softmax is computed in float32.
+    """
+    chances = (q * q.shape[-1] ** -0.5).to(k.dtype) @ k.mT
+    return (chances.float().softmax(-1).to(v.dtype) @ v).to(q.dtype)
+
+
 class CrossAttention(nn.Module):
-    """Every vector of a sequence collects from a memory, whose keys and values are made once."""
+    """Every vector of a sequence collects from a memory, whose keys and values are made once.
+
+    They are `kept` in a number type of their own, if any.
+    """
+
+    kept: torch.dtype | None = None
 
     def __init__(
         self, dimension: int, heads: int, *, bias: bool = False, key_bias: bool = True
@@ -207,7 +221,10 @@ class CrossAttention(nn.Module):
 
     def heard(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """memory [B, M, D] -> keys and values, each [B, H, M, D / H], head by head in memory."""
-        return self._split(self.k(memory)).contiguous(), self._split(self.v(memory)).contiguous()
+        keys, values = self._split(self.k(memory)), self._split(self.v(memory))
+        if self.kept is not None:
+            keys, values = keys.to(self.kept), values.to(self.kept)
+        return keys.contiguous(), values.contiguous()
 
     def forward(self, x: Tensor, heard: tuple[Tensor, Tensor]) -> Tensor:
         """x [R, S, D] -> [R, S, D], collected from `heard`, of which R is a multiple of the rows.
@@ -217,7 +234,7 @@ class CrossAttention(nn.Module):
         """
         keys, values = heard
         q = self._split(self.q(x).view(len(keys), -1, x.shape[-1]))
-        y = steadily(q, keys, values)
+        y = steadily(q, keys, values) if keys.dtype == q.dtype else narrowly(q, keys, values)
         return self.out(y.transpose(1, 2).reshape(x.shape))
 
     def scores(self, x: Tensor, keys: Tensor, heads: Sequence[int]) -> Tensor:
@@ -225,7 +242,7 @@ class CrossAttention(nn.Module):
         chosen = list(heads)
         scale = (x.shape[-1] // self.heads) ** -0.25
         q = self._split(self.q(x))[:, chosen]
-        return (q * scale @ (keys[:, chosen] * scale).mT).float()
+        return (q * scale @ (keys[:, chosen].to(q.dtype) * scale).mT).float()
 
     def _split(self, x: Tensor) -> Tensor:
         """x [B, S, D] -> [B, H, S, D / H]."""

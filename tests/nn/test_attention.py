@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alm_cli.nn.attention import Attention, CrossAttention, KVCache
+from alm_cli.nn.attention import Attention, CrossAttention, KVCache, narrowly
 from alm_cli.nn.position import Rotary
 from alm_cli.nn.state import State
 from tests.laws import batch_equals_single, every, past_is_fixed, streaming_equals_whole
@@ -256,3 +256,30 @@ def test_scores_make_the_weights_of_what_is_collected() -> None:
     torch.testing.assert_close(
         part.scores(x, heard[0], (3, 1)), part.scores(x, heard[0], range(4))[:, [3, 1]]
     )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beams", [1, 5])
+def test_a_memory_can_be_kept_in_fewer_bits(beams: int) -> None:
+    """It is half as large, and what is collected is near."""
+    part, x, memory = crossed(), torch.randn(3 * beams, 2, 16), torch.randn(3, 40, 16)
+    exact = part(x, part.heard(memory))
+    part.kept = torch.bfloat16
+    heard = part.heard(memory)
+    assert [one.dtype for one in heard] == [torch.bfloat16] * 2
+    made = part(x, heard)
+    assert made.dtype == torch.float32
+    assert 1e-5 < float((made - exact).norm() / exact.norm()) < 2e-2
+    scores = part.scores(x[::beams], heard[0], (1, 2))
+    assert scores.dtype == torch.float32 and scores.shape == (3, 2, 2, 40)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("queries", [1, 5])
+def test_fewer_bits_are_rounded_as_alone(queries: int) -> None:
+    q = torch.randn(9, 6, queries, 64)
+    k, v = torch.randn(2, 9, 6, 300, 64).bfloat16()
+    alone = torch.cat(
+        [narrowly(*one) for one in zip(q.split(1), k.split(1), v.split(1), strict=True)]
+    )
+    assert all(torch.equal(narrowly(q[:n], k[:n], v[:n]), alone[:n]) for n in range(1, 10))

@@ -19,7 +19,7 @@ from alm_cli.nn.packed import (
     pack_exactly,
     pack_int8,
 )
-from alm_cli.nn.rounded import rounded_rows
+from alm_cli.nn.rounded import largest, rounded_rows
 from alm_cli.nn.state import State
 from alm_cli.nn.transformer import MLP
 
@@ -76,14 +76,20 @@ def test_trap_large_weights_and_vectors_do_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("inputs", [7, 64, 1025])
-def test_trap_no_two_neighbours_overflow(inputs: int) -> None:
+@pytest.mark.parametrize("four", [False, True])
+def test_trap_no_neighbours_overflow(
+    inputs: int, four: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The largest vectors, whose numbers lie beside large weights: only rounding is to be seen."""
+    if four and not torch.cpu._is_vnni_supported():
+        pytest.skip("this processor has no instruction for four products")
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: four)
     generator = torch.Generator().manual_seed(inputs)
     weight = torch.randn(40, inputs, generator=generator)
     weight[:10] = weight[:10].sign()
     weight[10:20, ::2] = 4.0
     part = Int8Linear(weight, None)
-    rounded, scales = rounded_rows(weight, _largest_pair)
+    rounded, scales = rounded_rows(weight, largest if four else _largest_pair)
     kept = rounded.float() * scales[:, None]
     for x in (torch.rand(2, inputs, generator=generator), torch.ones(2, inputs)):
         x[0, 0] = -0.01
