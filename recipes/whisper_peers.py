@@ -339,4 +339,4 @@ def available() -> Sequence[str]:
 
 def environment(name: str) -> dict[str, str]:
     """The environment of a process that runs an engine."""
-    return {**os.environ, **ENGINES[name][2], "OMP_WAIT_POLICY": "passive"}
+    return {**os.environ, **ENGINES[name][2]}

@@ -8,6 +8,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,9 @@ class Worker:
 
     def run(self, work: str) -> Record:
         """What the engine answers to a work; seconds of None where it has ended."""
+        # Threads that have nothing more to do look out for work for a while (OpenMP's of Intel for
+        # 200 ms), and take the processor from the next engine.
+        time.sleep(0.5)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{work}\n")
         self._process.stdin.flush()
