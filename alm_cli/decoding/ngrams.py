@@ -149,28 +149,32 @@ def _costs(steps: Ints) -> Floats:
     return steps.astype(np.float64) * _STEP
 
 
-def counted(sentences: Iterable[Sequence[int]], words: int, *, least: int = 1) -> NGrams:
+def counted(
+    sentences: Iterable[Sequence[int]], words: int, *, least: tuple[int, int] = (1, 1)
+) -> NGrams:
     """Sentences of words from 1 to `words` - 1, at least one -> their n-grams.
 
-    Triples of words that occur less often than `least` are left to the pairs.
+    Pairs and triples of words that occur less often than `least`, which may not fall, are left to
+    what is shorter.
     """
     stream = np.array([word for said in sentences for word in (BORDER, *said, BORDER)], np.int64)
     pairs = stream[:-1] * words + stream[1:]
     # The end of one sentence and the beginning of the next are no pair.
-    pair, often2 = np.unique(pairs[pairs > 0], return_counts=True)
+    pair, occur2 = np.unique(pairs[pairs > 0], return_counts=True)
     inside = stream[1:-1] != BORDER
     triple, often3 = np.unique((pairs[:-1] * words + stream[2:])[inside], return_counts=True)
     # Short contexts are asked where the long ones are new: how many words stand before counts.
     end2, end1 = triple % words**2, pair % words
     before = np.bincount(np.searchsorted(pair, end2), minlength=len(pair))
-    often2 = np.where(pair < words, often2, before)
+    often2 = np.where(pair < words, occur2, before)
     often1 = np.bincount(end1, minlength=words)
     first = _smoothed(np.zeros(words, np.int64), often1, np.full(words, 1 / words))
     second = _smoothed(pair // words, often2, first[end1])
     under = second[np.searchsorted(pair, end2)]
     third = _smoothed(np.unique(triple // words, return_inverse=True)[1], often3, under)
-    kept = often3 >= least
-    triple, third, under = triple[kept], third[kept], under[kept]
+    kept2, kept3 = occur2 >= least[0], often3 >= least[1]
+    pair, second, end1 = pair[kept2], second[kept2], end1[kept2]
+    triple, third, under = triple[kept3], third[kept3], under[kept3]
 
     contexts, place = np.unique(triple // words, return_inverse=True)
     sizes = np.concatenate((np.bincount(pair // words, minlength=words + 1), np.bincount(place)))

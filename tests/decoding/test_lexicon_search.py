@@ -241,9 +241,12 @@ def test_n_grams_are_what_they_are_defined_to_be(given: tuple[int, ...]) -> None
     assert np.exp(-costs) == pytest.approx(expected)
 
 
-def test_rounded_n_grams_sum_to_nearly_one_and_rare_triples_can_be_left_out() -> None:
+@pytest.mark.parametrize("least", [(1, 2), (2, 2), (2, 3)])
+def test_rounded_n_grams_sum_to_nearly_one_and_rare_ones_can_be_left_out(
+    least: tuple[int, int],
+) -> None:
     numbers = [[TEXTS.index(word) for word in said.split()] for said in SENTENCES]
-    few = counted(numbers, len(TEXTS), least=2)
+    few = counted(numbers, len(TEXTS), least=least)
     assert len(few.followers) < len(ngrams().followers)
     everything = np.arange(len(TEXTS))
     for model in (few, restored(few.arrays()), restored(ngrams().arrays())):
