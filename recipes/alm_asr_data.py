@@ -53,7 +53,7 @@ VARIANTS = (
 HELD_OUT = ("m5", "f3", "Andrea", "Mario")  # of espeak-ng; of flite: rms
 FLITE = ("kal16", "slt", "slt", "awb", "awb")
 PICO = ("en-US", "en-GB")
-RHVOICE = ("Alan", "Bdl", "Clb", "Slt")
+RHVOICE = ("Alan", "Bdl", "Clb", "Ksp", "Slt")
 FESTIVAL = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
 
 

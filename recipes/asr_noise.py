@@ -142,6 +142,22 @@ def other_throats(rng: Rng, bands: Tensor, strength: float) -> Tensor:
     return bands @ torch.from_numpy(np.stack(rows)).to(bands.device)
 
 
+def other_paces(rng: Rng, bands: Tensor, lengths: list[int], strength: float) -> Tensor:
+    """Bands [B, F, 80] of talkers who linger here and hurry there, and whose bands differ more or
+    less in level; each recording stays as long as it is: so many frames."""
+    place = np.tile(np.arange(bands.shape[1], dtype=np.float32), (len(bands), 1))
+    for row, frames in zip(place, lengths, strict=True):
+        knots = rng.normal(0, strength, frames // 25 + 3)
+        pace = np.exp(np.interp(np.arange(frames) / 25, np.arange(len(knots)), knots)).cumsum()
+        row[:frames] = (pace - pace[0]) * ((frames - 1) / max(pace[-1] - pace[0], 1.0))
+    low = np.minimum(place.astype(int), bands.shape[1] - 2)
+    part = torch.from_numpy(place - low)[..., None].float().to(bands.device)
+    rows, first = torch.arange(len(bands))[:, None], torch.from_numpy(low)
+    level = np.exp(strength * rng.uniform(-0.7, 0.7, (len(bands), 1, 1))).astype(np.float32)
+    warped = bands[rows, first] * (1 - part) + bands[rows, first + 1] * part
+    return warped * torch.from_numpy(level).to(bands.device)
+
+
 def holes(rng: Rng, bands: Tensor, strength: float) -> Tensor:
     """Bands [B, F, 80] with stretches of time and of frequency missing (arXiv:1904.08779)."""
     frames, count = bands.shape[1:]

@@ -176,12 +176,18 @@ class Training(Generic[M]):
             part.load_state_dict(state[name])
 
     def begin(self, folder: Path) -> None:
-        """Take the weights of a checkpoint that was shipped."""
+        """Take the weights of a checkpoint that was shipped.
+
+        A wider network computes what the narrower one did: nobody listens to its new units yet.
+        """
         found = load_file(folder / "model.safetensors")
         with torch.no_grad():
             for model in (self.model, self.average):
                 for name, parameter in model.named_parameters():
-                    parameter.copy_(found[name])
+                    ours = found[name]
+                    if parameter.shape[1:] != ours.shape[1:]:
+                        parameter.zero_()
+                    parameter[tuple(map(slice, ours.shape))].copy_(ours)
 
     def export(self, folder: Path) -> None:
         """Write the averaged weights in half precision, as the package ships them."""

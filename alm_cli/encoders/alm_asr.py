@@ -45,7 +45,7 @@ class AlmAsrConfig:
     inner: int = 8
     after: int = 1
     outer_expansion: int = 2
-    inner_expansion: int = 4
+    inner_expansion: int = 6
     outer_kernel: int = 9
     inner_kernel: int = 11
 
