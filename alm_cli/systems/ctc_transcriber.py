@@ -41,7 +41,7 @@ _LEAST_SEGMENT = 0.75
 _LEAST_LETTERS = 2
 # Music sounds like letters, though not like certain ones: the mean probability of a segment's
 # letters, counted as if one more had not been heard, so that few letters must be surer.
-_LEAST_CERTAIN = 0.47
+_LEAST_CERTAIN = 0.38
 # Samples in the unit of Segment.seek.
 _SEEK = RATE // 100
 # Symbols that are less probable are not tried by the beam; and how many texts that holds.
