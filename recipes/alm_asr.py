@@ -161,8 +161,8 @@ class AlmAsrTraining(Training[AlmAsr]):
         bands, mask = self.model.heard(waves, lengths)
         strength = self.strength(group)
         bands = other_throats(rng, bands, 0.3 + 0.7 * strength)
-        frames = [bands.shape[1]] if mask is None else mask.sum((1, 2)).int().tolist()
-        bands = other_paces(rng, bands, frames, 0.3)
+        assert mask is not None
+        bands = other_paces(rng, bands, mask.sum((1, 2)).int().tolist(), 0.3)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.ask.half):
             x, middle = self.model.read(holes(rng, bands, strength), mask)
             early = self.early(middle)

@@ -221,6 +221,11 @@ class TextDecoder(nn.Module):
         weight = self.embedding.weight.data
         self.output, self.embedding = make(weight, None), HalfRows(weight)
 
+    def keep_narrow(self, dtype: torch.dtype) -> None:
+        """Keep what is heard of a recording, which is as large as the weights, in this type."""
+        for block in self.blocks:
+            cast(CrossBlock, block).cross.kept = dtype
+
     def forward(
         self, tokens: Tensor, memory: Tensor, state: State | None, at: Sequence[int] | None
     ) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alm_cli.errors import UsageError
-from alm_cli.nn.attention import CrossAttention
 from alm_cli.nn.linear import Linear, Make, StepLinear
 from alm_cli.nn.rounded import largest, rounded_rows
 
@@ -137,17 +136,17 @@ def pack_exactly(model: nn.Module, make: Make = HalfLinear) -> bool:
 def pack_int8(model: nn.Module, make: Make = Int8Linear) -> None:
     """Round the weights of the linear maps of `model` to 8 bits, in their place.
 
-    `make` is one of the maps above. Where a processor multiplies bfloat16, keys and values of
-    memories are kept as that: they take as long to be read as the weights. UsageError: this machine
-    has no products of such numbers.
+    `make` is one of the maps above. Where the processor multiplies bfloat16, parts that have a
+    method `keep_narrow` keep as that what they read as often as their weights. UsageError: this
+    machine has no products of such numbers.
     """
     if not can_pack():
         raise UsageError("int8 needs an x86 processor", hint="--dtype float32")
     pack_with(model, make)
     if torch.cpu._is_avx512_bf16_supported():
         for part in model.modules():
-            if isinstance(part, CrossAttention):
-                part.kept = torch.bfloat16
+            if hasattr(part, "keep_narrow"):
+                part.keep_narrow(torch.bfloat16)  # type: ignore[operator]
 
 
 def _weights(model: nn.Module) -> Iterator[Tensor]:
