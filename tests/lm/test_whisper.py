@@ -561,7 +561,11 @@ def test_eight_bits_are_near(one: Trio, tmp_path: Path) -> None:
     ours = load(save(tmp_path, one.dims, one.weights)).model
     pack_int8(ours)
     mel, tokens = one.mel(), one.tokens(12)
-    made, exact = ours.decode(tokens, ours.encode(mel)), one.openai(mel, tokens)
+    memory = ours.encode(mel)
+    kept = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    layers = ours.decoder.listen(memory, State()).layers
+    assert {tensor.dtype for pair in layers for tensor in pair} == {kept}
+    made, exact = ours.decode(tokens, memory), one.openai(mel, tokens)
     assert 1e-3 < float((made - exact).norm() / exact.norm()) < 0.1
     assert float((made.argmax(-1) == exact.argmax(-1)).float().mean()) > 0.5
 
