@@ -183,22 +183,14 @@ def steadily(
     On a processor torch's own depends on it in its last digits: it parts the keys of single queries
     among its threads as there are rows, and how a product is rounded depends on where in memory the
     space of a thread begins. Two plain products are as fast for a few queries, and most are few.
+    There k and v may have a narrower number type than q, of which the softmax is.
     """
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
-    chances = (q * (scale or q.shape[-1] ** -0.5)) @ k.mT
+    chances = ((q * (scale or q.shape[-1] ** -0.5)).to(k.dtype) @ k.mT).to(q.dtype)
     if bias is not None:
         chances += bias
-    return chances.softmax(-1) @ v
-
-
-def narrowly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """q [B, H, S, D] float32, k and v [B, H, K, D] of a narrower number type -> [B, H, S, D].
-
-    The softmax is computed in float32.
-    """
-    chances = (q * q.shape[-1] ** -0.5).to(k.dtype) @ k.mT
-    return (chances.float().softmax(-1).to(v.dtype) @ v).to(q.dtype)
+    return (chances.softmax(-1).to(v.dtype) @ v).to(q.dtype)
 
 
 class CrossAttention(nn.Module):
@@ -234,7 +226,7 @@ class CrossAttention(nn.Module):
         """
         keys, values = heard
         q = self._split(self.q(x).view(len(keys), -1, x.shape[-1]))
-        y = steadily(q, keys, values) if keys.dtype == q.dtype else narrowly(q, keys, values)
+        y = steadily(q, keys, values)
         return self.out(y.transpose(1, 2).reshape(x.shape))
 
     def scores(self, x: Tensor, keys: Tensor, heads: Sequence[int]) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alm_cli.nn.attention import Attention, CrossAttention, KVCache, narrowly
+from alm_cli.nn.attention import Attention, CrossAttention, KVCache, steadily
 from alm_cli.nn.position import Rotary
 from alm_cli.nn.state import State
 from tests.laws import batch_equals_single, every, past_is_fixed, streaming_equals_whole
@@ -280,6 +280,6 @@ def test_fewer_bits_are_rounded_as_alone(queries: int) -> None:
     q = torch.randn(9, 6, queries, 64)
     k, v = torch.randn(2, 9, 6, 300, 64).bfloat16()
     alone = torch.cat(
-        [narrowly(*one) for one in zip(q.split(1), k.split(1), v.split(1), strict=True)]
+        [steadily(*one) for one in zip(q.split(1), k.split(1), v.split(1), strict=True)]
     )
-    assert all(torch.equal(narrowly(q[:n], k[:n], v[:n]), alone[:n]) for n in range(1, 10))
+    assert all(torch.equal(steadily(q[:n], k[:n], v[:n]), alone[:n]) for n in range(1, 10))
